@@ -1,0 +1,169 @@
+"""Our ODRL profile: the operands policies of this space may use, and what each one means.
+
+`purpose`, `count`, `dateTime` and `spatial` keep their ODRL meaning; those under `ds:` are defined
+here. A decision refuses every operand that is not in `OPERANDS`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+DS: Final = "https://w3id.org/city-dataspace/ns/v1#"
+PREFIX: Final = "ds:"
+PROFILE: Final = "https://w3id.org/city-dataspace/ns/v1"
+CONTEXT_URL: Final = "https://w3id.org/city-dataspace/ns/v1/context.jsonld"
+
+
+class Operand(StrEnum):
+    """The left operands a policy of this space may constrain."""
+
+    PURPOSE = "purpose"
+    COMPUTATION = "ds:computation"
+    MIN_COHORT = "ds:minCohort"
+    COUNT = "count"
+    DATE_TIME = "dateTime"
+    SPATIAL = "spatial"
+    GRADE = "ds:grade"
+    EPSILON_BUDGET = "ds:epsilonBudget"
+    RECIPIENT_ROLE = "ds:recipientRole"
+    CONSENT = "ds:consent"
+
+
+class Grade(StrEnum):
+    """How grave a leak would be, GB/T 43697-2024: general 一般, important 重要, core 核心."""
+
+    GENERAL = "general"
+    IMPORTANT = "important"
+    CORE = "core"
+
+
+# From harmless to grave; `ds:grade lteq important` compares places in this order.
+GRADE_ORDER: Final = (Grade.GENERAL, Grade.IMPORTANT, Grade.CORE)
+
+
+class ValueKind(StrEnum):
+    """How an operand's values are compared."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    TIME = "time"
+    REGION = "region"
+    GRADE = "grade"
+    CONSENT = "consent"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What an operand stands for, how its values compare, and a sentence in each language."""
+
+    kind: ValueKind
+    label_en: str
+    label_zh: str
+    doc_en: str
+    doc_zh: str
+
+
+OPERANDS: Final[Mapping[str, Meaning]] = MappingProxyType(
+    {
+        Operand.PURPOSE: Meaning(
+            ValueKind.TEXT,
+            "the purpose",
+            "用途",
+            "Why the data is used, as the consumer declares it in the signed order.",
+            "数据的使用目的，由使用方在签名的计算指令中声明。",
+        ),
+        Operand.COMPUTATION: Meaning(
+            ValueKind.TEXT,
+            "the computation",
+            "计算方式",
+            "The kind of computation that may run on the data, such as private-sum/1.",
+            "允许在数据上运行的计算类型，例如 private-sum/1。",
+        ),
+        Operand.MIN_COHORT: Meaning(
+            ValueKind.NUMBER,
+            "the minimum cohort",
+            "最小群体人数",
+            "Results about fewer people than this are held back.",
+            "涉及人数少于该值的结果不予披露。",
+        ),
+        Operand.COUNT: Meaning(
+            ValueKind.NUMBER,
+            "the number of uses",
+            "使用次数",
+            "How many times the data may be used, the use being decided on included.",
+            "数据可使用的次数，包含本次使用。",
+        ),
+        Operand.DATE_TIME: Meaning(
+            ValueKind.TIME,
+            "the date and time",
+            "日期时间",
+            "When the data may be used; a moment with its time zone.",
+            "数据可使用的时间，须带时区。",
+        ),
+        Operand.SPATIAL: Meaning(
+            ValueKind.REGION,
+            "the region",
+            "地域",
+            "The region the use is about, as a GB/T 2260 code; 44 contains 4403.",
+            "使用所涉及的行政区划代码（GB/T 2260），44 包含 4403。",
+        ),
+        Operand.GRADE: Meaning(
+            ValueKind.GRADE,
+            "the grade of the data",
+            "数据分级",
+            "The grade of the data under GB/T 43697-2024: general, important or core.",
+            "依据 GB/T 43697-2024 的数据分级：一般、重要、核心。",
+        ),
+        Operand.EPSILON_BUDGET: Meaning(
+            ValueKind.NUMBER,
+            "the privacy budget",
+            "隐私预算",
+            "The sum of epsilon over all uses with noise, the use being decided on included.",
+            "所有加噪使用的 epsilon 之和，包含本次使用。",
+        ),
+        Operand.RECIPIENT_ROLE: Meaning(
+            ValueKind.TEXT,
+            "the recipient's role",
+            "接收方类型",
+            "The kind of participant the consumer is, as its membership credential says.",
+            "使用方的参与者类型，以其成员凭证为准。",
+        ),
+        Operand.CONSENT: Meaning(
+            ValueKind.CONSENT,
+            "consent",
+            "个人同意",
+            "The people the data is about have given separate consent to this use.",
+            "数据主体已就该使用给予单独同意。",
+        ),
+    }
+)
+
+
+def context_document() -> dict[str, Any]:
+    """The JSON-LD context served at CONTEXT_URL: our prefix, our terms, and ODRL's operands.
+
+    The protocol's own context leaves ODRL's left operands undefined; this one names those we use.
+    """
+    odrl = (Operand.PURPOSE, Operand.COUNT, Operand.DATE_TIME, Operand.SPATIAL)
+    return {
+        "@context": {
+            "@version": 1.1,
+            "ds": DS,
+            "dct": "http://purl.org/dc/terms/",
+            **{name: f"http://www.w3.org/ns/odrl/2/{name}" for name in odrl},
+            "ds:columns": {"@id": f"{DS}columns", "@container": "@set"},
+        }
+    }
+
+
+def uses_our_terms(value: object) -> bool:
+    """Whether JSON `value` has a name or a text under our prefix, and so needs our context."""
+    if isinstance(value, str):
+        return value.startswith(PREFIX)
+    if isinstance(value, Mapping):
+        return any(uses_our_terms(item) for pair in value.items() for item in pair)
+    if isinstance(value, list | tuple):
+        return any(uses_our_terms(item) for item in value)
+    return False

@@ -1,0 +1,421 @@
+"""Decisions: every operand and operator, logical constraints, and the reasons given."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import rfc8785
+
+from contracts.errors import InputRejected
+from contracts.evaluation import (
+    ClauseResult,
+    Facts,
+    Request,
+    decide,
+    permitted_computations,
+    permitted_purposes,
+    required_min_cohort,
+)
+from contracts.odrl import Offer, Operator, agreement_from
+from contracts.profile import OPERANDS, Operand
+
+NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
+REQUEST = Request(
+    action="use",
+    assignee="did:web:consumer",
+    purpose="research/medical",
+    computation="private-sum/1",
+    min_cohort=20,
+    spatial="440305",
+    epsilon=Decimal("0.5"),
+)
+FACTS = Facts(
+    now=NOW,
+    use_count=9,
+    recipient_role="enterprise",
+    grade="important",
+    consent=True,
+    epsilon_spent=Decimal("1.5"),
+)
+
+
+def atom(operand: str, operator: str, value: Any) -> dict[str, Any]:
+    return {"leftOperand": operand, "operator": operator, "rightOperand": value}
+
+
+def permit(*constraints: dict[str, Any], **more: Any) -> Offer:
+    rule = {"action": "use", "constraint": list(constraints)}
+    return Offer.model_validate({"@id": "urn:o", "permission": [rule], **more})
+
+
+def clause_of(constraint: dict[str, Any], **changes: Any) -> ClauseResult:
+    request = replace(REQUEST, **{k: v for k, v in changes.items() if hasattr(REQUEST, k)})
+    facts = replace(FACTS, **{k: v for k, v in changes.items() if hasattr(FACTS, k)})
+    decision = decide(permit(constraint), request, facts)
+    clause = decision.rules[-1].children[0]
+    assert decision.allowed is clause.satisfied
+    return clause
+
+
+MET = [
+    atom("purpose", "eq", "research/medical"),
+    atom("purpose", "neq", "marketing"),
+    atom("purpose", "isAnyOf", ["research/medical", "planning"]),
+    atom("purpose", "isAnyOf", "research/medical"),
+    atom("purpose", "isNoneOf", ["marketing", "scoring"]),
+    atom("purpose", "isAllOf", ["research/medical"]),
+    atom("purpose", "isA", "research"),
+    atom("purpose", "isPartOf", "research"),
+    atom("purpose", "hasPart", "research/medical/cancer"),
+    atom("purpose", "eq", {"@value": "research/medical"}),
+    atom("purpose", "isAnyOf", [{"@id": "research/medical"}]),
+    atom("ds:computation", "eq", "private-sum/1"),
+    atom("ds:computation", "isAnyOf", ["private-sum/1", "private-count/1"]),
+    atom("ds:computation", "isNoneOf", ["private-set/1"]),
+    atom("ds:computation", "isA", "private-sum"),
+    atom("ds:minCohort", "gteq", "20"),
+    atom("ds:minCohort", "gt", "19.5"),
+    atom("ds:minCohort", "isAnyOf", ["20", "50"]),
+    atom("count", "lteq", "10"),
+    atom("count", "lt", "11"),
+    atom("count", "eq", "10"),
+    atom("count", "neq", "9"),
+    atom("dateTime", "lteq", "2026-11-25T12:00:00+08:00"),
+    atom("dateTime", "lteq", "2026-11-25T04:00Z"),
+    atom("dateTime", "lt", "2026-11-25T04:00:00.000001Z"),
+    atom("dateTime", "gteq", "2026-11-25T04:00:00Z"),
+    atom("dateTime", "gt", "2026-11-25T03:59:59Z"),
+    atom("dateTime", "eq", {"@value": "2026-11-25T04:00:00Z", "@type": "xsd:dateTime"}),
+    atom("spatial", "isPartOf", "4403"),
+    atom("spatial", "isPartOf", "440300"),
+    atom("spatial", "isPartOf", "440000"),
+    atom("spatial", "eq", "440305"),
+    atom("spatial", "eq", "440305000000"),
+    atom("spatial", "neq", "440304"),
+    atom("spatial", "hasPart", "440305001"),
+    atom("spatial", "isAnyOf", ["4401", "440305"]),
+    atom("spatial", "isNoneOf", ["4401", "4404"]),
+    atom("ds:grade", "lteq", "important"),
+    atom("ds:grade", "lt", "core"),
+    atom("ds:grade", "eq", "important"),
+    atom("ds:grade", "isAnyOf", ["general", "important"]),
+    atom("ds:epsilonBudget", "lteq", "2"),
+    atom("ds:epsilonBudget", "lt", "2.1"),
+    atom("ds:recipientRole", "eq", "enterprise"),
+    atom("ds:recipientRole", "isAnyOf", ["government", "enterprise"]),
+    atom("ds:consent", "eq", "required"),
+]
+UNMET = [
+    atom("purpose", "eq", "research"),
+    atom("purpose", "neq", "research/medical"),
+    atom("purpose", "isAnyOf", ["research", "planning"]),
+    atom("purpose", "isNoneOf", ["research/medical"]),
+    atom("purpose", "isAllOf", ["research/medical", "planning"]),
+    atom("purpose", "isA", "res"),
+    atom("purpose", "isPartOf", "planning"),
+    atom("purpose", "hasPart", "research"),
+    atom("ds:computation", "eq", "private-sum/2"),
+    atom("ds:computation", "isNoneOf", ["private-sum/1"]),
+    atom("ds:minCohort", "gteq", "21"),
+    atom("count", "lteq", "9"),
+    atom("count", "gt", "10"),
+    atom("dateTime", "lt", "2026-11-25T04:00:00Z"),
+    atom("dateTime", "lteq", "2026-11-25T11:59:59+08:00"),
+    atom("dateTime", "gteq", "2026-11-26T00:00:00Z"),
+    atom("spatial", "isPartOf", "4401"),
+    atom("spatial", "isPartOf", "440305001"),
+    atom("spatial", "eq", "4403"),
+    atom("spatial", "hasPart", "4403"),
+    atom("spatial", "isNoneOf", ["440305000000"]),
+    atom("ds:grade", "lteq", "general"),
+    atom("ds:grade", "neq", "important"),
+    atom("ds:epsilonBudget", "lteq", "1.9"),
+    atom("ds:recipientRole", "eq", "government"),
+    atom("ds:recipientRole", "isNoneOf", ["enterprise"]),
+]
+UNKNOWN = [
+    atom("partner", "eq", "gold"),
+    atom("odrl:purpose", "eq", "research/medical"),
+    atom("purpose", "gt", "research"),
+    atom("purpose", "term-lteq", "research"),
+    atom("purpose", "eq", ["research/medical"]),
+    atom("purpose", "isAnyOf", []),
+    atom("purpose", "isAnyOf", [1, 2]),
+    atom("purpose", "isAnyOf", ["research/medical", None]),
+    atom("purpose", "eq", {"@value": "research/medical", "x": 1}),
+    atom("ds:minCohort", "gteq", "twenty"),
+    atom("ds:minCohort", "gteq", "NaN"),
+    atom("ds:minCohort", "gteq", "1e1"),
+    atom("ds:minCohort", "gteq", "٢٠"),
+    atom("ds:minCohort", "gteq", ""),
+    atom("ds:minCohort", "isPartOf", "20"),
+    atom("count", "lteq", ["10"]),
+    atom("dateTime", "lteq", "2026-12-31"),
+    atom("dateTime", "lteq", "2026-12-31T00:00:00"),
+    atom("dateTime", "lteq", "2026-02-30T00:00:00Z"),
+    atom("spatial", "isPartOf", "Shenzhen"),
+    atom("spatial", "isPartOf", "440"),
+    atom("spatial", "isA", "4403"),
+    atom("ds:grade", "lteq", "secret"),
+    atom("ds:consent", "eq", "optional"),
+    atom("ds:consent", "neq", "required"),
+]
+
+
+def shown(constraint: dict[str, Any]) -> str:
+    return " ".join(str(each) for each in constraint.values())
+
+
+@pytest.mark.parametrize("constraint", MET, ids=shown)
+def test_it_is_met(constraint: dict[str, Any]) -> None:
+    clause = clause_of(constraint)
+    assert (clause.satisfied, clause.known, clause.remedy) == (True, True, None)
+
+
+@pytest.mark.parametrize("constraint", UNMET, ids=shown)
+def test_it_is_not_met(constraint: dict[str, Any]) -> None:
+    clause = clause_of(constraint)
+    assert (clause.satisfied, clause.known) == (False, True)
+    assert clause.remedy is not None
+
+
+@pytest.mark.parametrize("constraint", UNKNOWN, ids=shown)
+def test_it_cannot_be_judged_and_so_refuses_either_way(constraint: dict[str, Any]) -> None:
+    clause = clause_of(constraint)
+    assert (clause.satisfied, clause.known) == (False, False)
+    forbidding = {"action": "use", "constraint": [constraint]}
+    decision = decide(permit(prohibition=[forbidding]), REQUEST, FACTS)
+    assert not decision.allowed
+    assert decision.refusal.path == "prohibition[0]"
+
+
+def test_every_operand_of_the_profile_is_met_and_unmet_or_refused_above() -> None:
+    assert {each["leftOperand"] for each in MET} == set(OPERANDS)
+    assert {each["leftOperand"] for each in UNMET} == set(OPERANDS) - {Operand.CONSENT}
+    assert {each["operator"] for each in MET + UNKNOWN} == set(Operator)
+
+
+MISSING = [
+    ("purpose", "isNoneOf", ["marketing"], {"purpose": None}),
+    ("ds:computation", "neq", "private-set/1", {"computation": None}),
+    ("ds:minCohort", "gteq", "0", {"min_cohort": None}),
+    ("spatial", "neq", "4401", {"spatial": None}),
+    ("spatial", "neq", "4401", {"spatial": "Guangzhou"}),
+    ("spatial", "isNoneOf", ["4401"], {"spatial": "44010"}),
+    ("ds:grade", "neq", "core", {"grade": None}),
+    ("ds:grade", "lteq", "core", {"grade": "top"}),
+    ("ds:epsilonBudget", "lteq", "9", {"epsilon": None}),
+    ("ds:epsilonBudget", "lteq", "9", {"epsilon": Decimal("-1")}),
+    ("ds:epsilonBudget", "lteq", "9", {"epsilon": Decimal("0")}),
+    ("ds:epsilonBudget", "lteq", "9", {"epsilon": Decimal("NaN")}),
+    ("ds:recipientRole", "neq", "government", {"recipient_role": None}),
+    ("ds:consent", "eq", "required", {"consent": None}),
+]
+
+
+@pytest.mark.parametrize(("operand", "operator", "value", "changes"), MISSING)
+def test_what_nobody_stated_satisfies_nothing(
+    operand: str, operator: str, value: Any, changes: dict[str, Any]
+) -> None:
+    clause = clause_of(atom(operand, operator, value), **changes)
+    assert (clause.satisfied, clause.known) == (False, False)
+
+
+def test_withheld_consent_refuses() -> None:
+    clause = clause_of(atom("ds:consent", "eq", "required"), consent=False)
+    assert (clause.satisfied, clause.known) == (False, True)
+    assert clause.sentence == "Separate consent is required; it is not given."
+
+
+YES, NO, OPEN = atom("count", "eq", "10"), atom("count", "eq", "0"), atom("partner", "eq", "x")
+LOGIC = [
+    ({"and": [YES, YES]}, True),
+    ({"and": [YES, NO]}, False),
+    ({"and": [YES, OPEN]}, None),
+    ({"and": [NO, OPEN]}, False),
+    ({"andSequence": [YES, YES]}, True),
+    ({"andSequence": [NO, YES]}, False),
+    ({"or": [NO, YES]}, True),
+    ({"or": [NO, NO]}, False),
+    ({"or": [OPEN, YES]}, True),
+    ({"or": [OPEN, NO]}, None),
+    ({"xone": [YES, NO]}, True),
+    ({"xone": [YES, YES]}, False),
+    ({"xone": [NO, NO]}, False),
+    ({"xone": [YES, OPEN]}, None),
+    ({"xone": [YES, YES, OPEN]}, False),
+    ({"or": [{"and": [YES, NO]}, {"xone": [YES, NO]}]}, True),
+]
+
+
+@pytest.mark.parametrize(("constraint", "truth"), LOGIC, ids=str)
+def test_logical_constraints_follow_three_valued_logic(
+    constraint: dict[str, Any], truth: bool | None
+) -> None:
+    clause = clause_of(constraint)
+    assert (clause.satisfied, clause.known) == (truth is True, truth is not None)
+    forbidding = {"action": "use", "constraint": [constraint]}
+    # A prohibition keeps away only when it certainly does not apply.
+    assert decide(permit(prohibition=[forbidding]), REQUEST, FACTS).allowed is (truth is False)
+
+
+def test_the_use_being_decided_on_counts() -> None:
+    ten = permit(atom("count", "lteq", "10"))
+    assert decide(ten, REQUEST, replace(FACTS, use_count=9)).allowed
+    refused = decide(ten, REQUEST, replace(FACTS, use_count=10))
+    assert refused.reason == "The number of uses must be at most 10; it is 11."
+
+
+def test_any_zone_says_the_same_moment() -> None:
+    policy = permit(atom("dateTime", "lteq", "2026-11-25T04:00:00Z"))
+    shanghai = NOW.astimezone(timezone(timedelta(hours=8)))
+    assert decide(policy, REQUEST, FACTS) == decide(policy, REQUEST, replace(FACTS, now=shanghai))
+
+
+def test_the_refusal_is_the_first_unmet_clause_of_the_nearest_permission() -> None:
+    policy = Offer.model_validate(
+        {
+            "@id": "urn:o",
+            "permission": [
+                {"action": "use", "constraint": [NO, NO, YES]},
+                {"action": "sell"},
+                {"action": "use", "constraint": [YES, {"and": [YES, NO]}]},
+            ],
+        }
+    )
+    decision = decide(policy, REQUEST, FACTS)
+    assert decision.refusal.path == "permission[2].constraint[1].and[1]"
+    assert decision.reason == "The number of uses must be 0; it is 10."
+    assert [rule.path for rule in decision.rules] == ["permission[0]", "permission[2]"]
+
+
+def test_one_permission_that_holds_is_enough() -> None:
+    policy = Offer.model_validate(
+        {
+            "@id": "urn:o",
+            "permission": [
+                {"action": "use", "constraint": [NO]},
+                {"action": "use", "constraint": [YES]},
+            ],
+        }
+    )
+    decision = decide(policy, REQUEST, FACTS)
+    assert decision.allowed
+    assert decision.refusal is None
+    assert decision.reason == "The policy's permission[1] permits use: its conditions hold, 1 of 1."
+
+
+def test_an_action_nobody_permitted_is_refused() -> None:
+    decision = decide(permit(), replace(REQUEST, action="sell"), FACTS)
+    assert decision.refusal.path == "permission"
+    assert decision.reason == "The policy has no permission for the action sell."
+
+
+def test_a_prohibition_of_use_reaches_every_action() -> None:
+    policy = Offer.model_validate(
+        {"@id": "o", "permission": [{"action": "sell"}], "prohibition": [{"action": "use"}]}
+    )
+    assert not decide(policy, replace(REQUEST, action="sell"), FACTS).allowed
+
+
+def test_a_prohibition_says_what_it_is_about() -> None:
+    marketing = {"action": "use", "constraint": [atom("purpose", "isAnyOf", ["marketing"])]}
+    policy = permit(prohibition=[marketing])
+    assert decide(policy, REQUEST, FACTS).allowed
+    decision = decide(policy, replace(REQUEST, purpose="marketing"), FACTS)
+    assert decision.reason == (
+        "The policy prohibits use here: the prohibition holds when the purpose is marketing, "
+        "and it is marketing."
+    )
+
+
+def test_what_a_peer_wrote_stays_one_short_printable_line() -> None:
+    hostile = atom("purpose", "eq", "x\nallowed: yes\x1b[31m" + "y" * 500)
+    decision = decide(permit(hostile), REQUEST, FACTS)
+    assert decision.reason.isprintable()
+    assert len(decision.reason) < 250
+
+
+def test_a_profile_this_space_does_not_know_refuses() -> None:
+    decision = decide(permit(profile="https://test.example/profile"), REQUEST, FACTS)
+    assert decision.refusal.path == "profile"
+
+
+def test_an_agreement_serves_its_assignee_only() -> None:
+    bound = agreement_from(
+        permit(YES),
+        agreement_id="a",
+        target="t",
+        assigner="did:web:provider",
+        assignee="did:web:consumer",
+        timestamp="2026-11-25T00:00:00Z",
+    )
+    assert decide(bound, REQUEST, FACTS).allowed
+    other = decide(bound, replace(REQUEST, assignee="did:web:other"), FACTS)
+    assert other.refusal.path == "assignee"
+
+
+def test_duties_are_reported_and_are_not_gates() -> None:
+    policy = Offer.model_validate(
+        {
+            "@id": "urn:o",
+            "permission": [{"action": "use", "duty": [{"action": "delete"}]}],
+            "obligation": [{"action": "inform"}],
+        }
+    )
+    decision = decide(policy, REQUEST, FACTS)
+    assert decision.allowed
+    assert [(duty.path, duty.action) for duty in decision.duties] == [
+        ("permission[0].duty[0]", "delete"),
+        ("obligation[0]", "inform"),
+    ]
+    assert "does not check" in decision.duties[0].sentence
+
+
+def test_a_decision_can_be_kept_as_canonical_json() -> None:
+    policy = permit(*MET, *UNMET[:2], {"or": [NO, YES]})
+    kept = rfc8785.dumps(decide(policy, REQUEST, FACTS).to_json())
+    assert kept == rfc8785.dumps(decide(policy, REQUEST, FACTS).to_json())
+    body = json.loads(kept)
+    assert body["allowed"] is False
+    assert body["refusal"] == f"permission[0].constraint[{len(MET)}]"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"now": datetime(2026, 1, 1)},  # noqa: DTZ001
+        {"use_count": -1},
+        {"epsilon_spent": Decimal("-0.1")},
+        {"epsilon_spent": Decimal("NaN")},
+    ],
+)
+def test_facts_that_cannot_be_are_the_callers_mistake(changes: dict[str, Any]) -> None:
+    with pytest.raises(InputRejected):
+        replace(FACTS, **changes)
+
+
+def test_a_plan_knows_the_cohort_it_needs() -> None:
+    assert required_min_cohort(permit()) == 0
+    assert required_min_cohort(permit(atom("ds:minCohort", "gteq", "20"))) == 20
+    assert required_min_cohort(permit(atom("ds:minCohort", "gteq", "19.2"))) == 20
+    assert required_min_cohort(permit(atom("ds:minCohort", "gt", "20"))) == 21
+    assert required_min_cohort(permit(atom("ds:minCohort", "lteq", "20"))) == 0
+    assert required_min_cohort(permit(atom("ds:minCohort", "gteq", "many"))) == 0
+    nested = {"or": [atom("ds:minCohort", "gteq", "20"), atom("ds:minCohort", "gteq", "50")]}
+    assert required_min_cohort(permit(nested)) == 50
+
+
+def test_a_plan_knows_what_is_permitted() -> None:
+    assert permitted_computations(permit()) is None
+    listed = atom("ds:computation", "isAnyOf", ["b/1", "a/1"])
+    assert permitted_computations(permit(listed)) == ("a/1", "b/1")
+    assert permitted_computations(permit(listed, atom("ds:computation", "eq", "a/1"))) == ("a/1",)
+    either = {"or": [atom("purpose", "eq", "x"), atom("purpose", "eq", "y")]}
+    assert permitted_purposes(permit(either)) == ("x", "y")
+    assert permitted_purposes(permit({"or": [either, YES]})) is None
+    assert permitted_purposes(permit({"and": [either, YES]})) == ("x", "y")
+    assert permitted_purposes(permit(atom("purpose", "isAnyOf", []))) == ()
