@@ -1,0 +1,238 @@
+"""What a kind of computation is: its parties, their inputs, who learns what, and how it starts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from secrets import token_bytes
+from typing import TypeAlias
+
+from privacy.disclosure import verify_min_cohort_parameter
+from privacy.errors import InputRejected
+from privacy.paillier import PrivateKey, PublicKey, RandomBytes
+from privacy.role import JsonValue, Role
+
+CONSUMER = "consumer"
+
+# |value| of one row stays below this: a signed 64-bit column fits except its very lowest number.
+VALUE_BOUND = 2**63
+# A longer identifier is a mistake in the choice of the column.
+MAX_IDENTIFIER_CHARACTERS = 1024
+# Groups cost one ciphertext each in every frame of an aggregate.
+MAX_GROUPS = 4096
+MAX_GROUP_CHARACTERS = 256
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The rows one party brings, by column; the columns a role uses have equal lengths."""
+
+    identifiers: tuple[str, ...] = ()
+    values: tuple[int, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        # Rows never enter a log or a traceback.
+        return (
+            f"Inputs({len(self.identifiers)} identifiers, {len(self.values)} values, "
+            f"{len(self.groups)} groups)"
+        )
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What all parties agreed on, from the order: known to everyone.
+
+    `public_key` is the consumer's Paillier modulus in hexadecimal, for kinds that need one;
+    `groups` is the public list of groups of an aggregate.
+    """
+
+    min_cohort: int
+    public_key: str | None = None
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConsumerSecrets:
+    """What only the consumer holds during a run."""
+
+    private_key: PrivateKey
+
+
+@dataclass(frozen=True)
+class RoleContext:
+    """Everything a role starts from, checked."""
+
+    role: str
+    parties: tuple[str, ...]
+    inputs: Inputs
+    parameters: Parameters
+    secrets: ConsumerSecrets | None
+    random_bytes: RandomBytes
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """All parties but the consumer, in canonical order."""
+        return tuple(party for party in self.parties if party != CONSUMER)
+
+    def public_key(self) -> PublicKey:
+        """The consumer's key out of the parameters, parsed as a peer's."""
+        if self.parameters.public_key is None:
+            raise InputRejected("parameters: this computation needs the consumer's public key")
+        return PublicKey.parse(self.parameters.public_key)
+
+    def private_key(self) -> PrivateKey:
+        """The consumer's key pair; InputRejected if it is not the one of the parameters."""
+        if self.secrets is None:
+            raise InputRejected("the consumer of this computation needs its private key")
+        if self.secrets.private_key.public_key != self.public_key():
+            raise InputRejected("the consumer's private key does not belong to the public key")
+        return self.secrets.private_key
+
+
+StartRole: TypeAlias = Callable[[RoleContext], Role]
+ComputeInClear: TypeAlias = Callable[[Mapping[str, Inputs], Parameters], JsonValue]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of computation.
+
+    `leakage` and `columns` go by role; "provider" stands for every provider where they are alike.
+    `result` describes the value of each party's `Outcome`, in words. `start_role` and
+    `compute_in_clear` are the protocol's own; use `start` and `reference`, which check first.
+    """
+
+    name: str
+    title: str
+    title_zh: str
+    leakage: Mapping[str, str]
+    result: Mapping[str, str]
+    columns: Mapping[str, tuple[str, ...]]
+    providers: tuple[int, int]
+    needs_key: bool
+    max_rows: int
+    party_names: Callable[[int], tuple[str, ...]]
+    start_role: StartRole
+    compute_in_clear: ComputeInClear
+
+    def roles(self, providers: int) -> tuple[str, ...]:
+        """Return the names of all parties in canonical order, the consumer last."""
+        least, most = self.providers
+        if not least <= providers <= most:
+            raise InputRejected(
+                f"{self.name} takes {least} to {most} providers, not {providers}"
+                if least != most
+                else f"{self.name} takes exactly {least} providers, not {providers}"
+            )
+        return (*self.party_names(providers), CONSUMER)
+
+    def leakage_of(self, role: str) -> str:
+        """Return what the party in `role` learns."""
+        return self.leakage.get(role) or self.leakage["provider"]
+
+    def columns_of(self, role: str) -> tuple[str, ...]:
+        """Return the columns the party in `role` must bring: "identifier", "value", "group"."""
+        return self.columns[role] if role in self.columns else self.columns["provider"]
+
+    def start(
+        self,
+        role: str,
+        parties: tuple[str, ...],
+        inputs: Inputs,
+        parameters: Parameters,
+        secrets: ConsumerSecrets | None,
+        *,
+        random_bytes: RandomBytes = token_bytes,
+    ) -> Role:
+        """Check everything this party brings and return its role, not yet begun.
+
+        `secrets` is for the consumer of a kind that needs a key, None for everyone else. Raises
+        InputRejected, or ProtocolViolation for a bad public key of the consumer.
+        """
+        expected = self.roles(len(parties) - 1)
+        if parties != expected:
+            raise InputRejected(f"{self.name}: the parties {expected} expected, got {parties}")
+        if role not in parties:
+            raise InputRejected(f"{self.name} has no role {role!r} among {parties}")
+        self.verify_inputs({role: inputs}, parameters)
+        context = RoleContext(role, parties, inputs, parameters, secrets, random_bytes)
+        if self.needs_key:
+            context.public_key()
+        if self.needs_key and role == CONSUMER:
+            context.private_key()
+        return self.start_role(context)
+
+    def reference(self, inputs: Mapping[str, Inputs], parameters: Parameters) -> JsonValue:
+        """Compute in the clear what the consumer should get; raises Withheld likewise.
+
+        `inputs` holds every provider and, where it brings rows, the consumer. No key is needed.
+        """
+        parties = self.roles(sum(party != CONSUMER for party in inputs))
+        if not set(inputs) <= set(parties):
+            raise InputRejected(
+                f"{self.name}: the parties {parties} expected, got {sorted(inputs)}"
+            )
+        complete = {party: inputs.get(party, Inputs()) for party in parties}
+        self.verify_inputs(complete, parameters)
+        return self.compute_in_clear(complete, parameters)
+
+    def verify_inputs(self, inputs: Mapping[str, Inputs], parameters: Parameters) -> None:
+        """Raise InputRejected unless `parameters` and the rows of every role can be used."""
+        verify_min_cohort_parameter(parameters.min_cohort)
+        if any("group" in columns for columns in self.columns.values()):
+            verify_group_list(parameters.groups)
+        for role, rows in inputs.items():
+            verify_rows(rows, self.columns_of(role), parameters.groups, self.max_rows)
+
+
+def verify_group_list(groups: tuple[str, ...]) -> None:
+    """Raise InputRejected unless there are 1 to 4096 groups, all different and of sane length."""
+    if not 1 <= len(groups) <= MAX_GROUPS:
+        raise InputRejected(f"parameters: 1 to {MAX_GROUPS} groups expected, got {len(groups)}")
+    if len(set(groups)) != len(groups):
+        raise InputRejected("parameters: the list of groups names one twice")
+    if any(not 1 <= len(group) <= MAX_GROUP_CHARACTERS for group in groups):
+        raise InputRejected(f"parameters: group names of 1 to {MAX_GROUP_CHARACTERS} characters")
+
+
+def verify_rows(
+    rows: Inputs, columns: tuple[str, ...], groups: tuple[str, ...], max_rows: int
+) -> None:
+    """Raise InputRejected unless the needed `columns` can be used. No message shows a cell."""
+    given = {"identifier": rows.identifiers, "value": rows.values, "group": rows.groups}
+    lengths = {column: len(given[column]) for column in columns}
+    if len(set(lengths.values())) > 1:
+        raise InputRejected(f"the columns differ in length: {lengths}")
+    if any(length > max_rows for length in lengths.values()):
+        raise InputRejected(f"at most {max_rows} rows expected in one run, got {lengths}")
+    if "identifier" in columns:
+        _verify_identifiers(rows.identifiers)
+    if "value" in columns:
+        _verify_values(rows.values)
+    if "group" in columns:
+        known = set(groups)
+        foreign = sum(group not in known for group in rows.groups)
+        if foreign:
+            raise InputRejected(
+                f"column group: {foreign} rows belong to no group of the public list"
+            )
+
+
+def _verify_identifiers(identifiers: tuple[str, ...]) -> None:
+    bad = sum(
+        not 1 <= len(identifier) <= MAX_IDENTIFIER_CHARACTERS
+        or any("\ud800" <= character <= "\udfff" for character in identifier)
+        for identifier in identifiers
+    )
+    if bad:
+        raise InputRejected(
+            f"column identifier: {bad} rows are empty, longer than {MAX_IDENTIFIER_CHARACTERS} "
+            "characters or not valid Unicode"
+        )
+
+
+def _verify_values(values: tuple[int, ...]) -> None:
+    bad = sum(type(value) is not int or abs(value) >= VALUE_BOUND for value in values)
+    if bad:
+        raise InputRejected(
+            f"column value: {bad} rows are not integers of absolute value below 2**63"
+        )

@@ -1,0 +1,27 @@
+"""The registry: every kind of computation a node can take part in.
+
+Adding one is a file with its protocol and its row here. A change of what goes over the wire is a
+new name ("private-sum/2"), so that an old and a new node never misread each other.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from privacy.aggregate import AGGREGATE
+from privacy.computation import CONSUMER, ConsumerSecrets, Inputs, Kind, Parameters
+from privacy.errors import InputRejected
+from privacy.private_sum import PRIVATE_SUM
+from privacy.psi import CARDINALITY, INTERSECTION
+
+__all__ = ["CONSUMER", "KINDS", "ConsumerSecrets", "Inputs", "Kind", "Parameters", "kind"]
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {each.name: each for each in (INTERSECTION, CARDINALITY, PRIVATE_SUM, AGGREGATE)}
+)
+
+
+def kind(name: str) -> Kind:
+    """Return the kind called `name`; InputRejected, naming those there are, for any other."""
+    if name not in KINDS:
+        raise InputRejected(f"no computation kind {name!r}; known: {', '.join(sorted(KINDS))}")
+    return KINDS[name]
