@@ -1,0 +1,235 @@
+"""Delimited text: which encoding, which delimiter, which columns; then its rows as batches.
+
+The dialect is RFC 4180 with any of four delimiters. UTF-8 (with or without a byte order mark) and
+GBK (read as its superset GB 18030) are told apart by reading the file once: a long file may well
+show its first Chinese character in the last row.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from connectors.errors import InputRejected
+from connectors.names import verify_distinct
+
+# A row must fit into one block, so this also bounds what an unclosed quote can swallow.
+BLOCK_BYTES = 4 * 1024 * 1024
+# The order matters: GB 18030 reads most UTF-8 files too, as other characters.
+ENCODINGS = ("utf-8-sig", "gb18030")
+DELIMITERS = (",", "\t", ";", "|")
+MAX_COLUMNS = 2_000
+_READ_BYTES = 1 << 20
+# Everything below the space but tab, line feed, vertical tab, form feed and carriage return.
+_BINARY = bytes(set(range(32)) - {9, 10, 11, 12, 13})
+# Eleven digits in a row are a telephone or identity number: a first row, not a column's name.
+_LOOKS_LIKE_DATA = re.compile(r"[0-9]{11}")
+_SIGNATURES = (
+    (b"PK\x03\x04", "a spreadsheet or an archive", "save it as CSV UTF-8"),
+    (b"\xd0\xcf\x11\xe0", "an old spreadsheet", "save it as CSV UTF-8"),
+    (b"PAR1", "a Parquet file", "rename it to end in .parquet"),
+    (b"\x1f\x8b", "compressed", "unpack it first"),
+    (codecs.BOM_UTF16_LE, "UTF-16 text", "save it as CSV UTF-8"),
+    (codecs.BOM_UTF16_BE, "UTF-16 text", "save it as CSV UTF-8"),
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a delimited file is written. `encoding` is a name Python's codecs know.
+
+    `skipped` counts the record that names the columns and the empty ones before it.
+    """
+
+    encoding: str
+    delimiter: str
+    columns: tuple[str, ...]
+    skipped: int
+
+
+def detect(path: Path) -> Layout:
+    """Find encoding, delimiter and columns. Reads the file once; memory stays bounded.
+
+    Raises InputRejected for an empty or binary file, one in neither encoding, or a header that is
+    missing, blank, doubled or looks like data. May raise OSError.
+    """
+    encoding, odd_quotes = _encoding(path)
+    delimiter, columns, skipped = _header(path, encoding)
+    if odd_quotes:
+        _verify_quotes_close(path, encoding, delimiter)
+    if any(_LOOKS_LIKE_DATA.search(column) for column in columns):
+        raise InputRejected(
+            f"{path.name} starts with data instead of column names; add a first line naming them"
+        )
+    if "" in columns:
+        raise InputRejected(
+            f"{path.name}: column {columns.index('') + 1} of {len(columns)} has no name; name "
+            "every column in the first line"
+        )
+    if len(columns) > MAX_COLUMNS:
+        raise InputRejected(
+            f"{path.name} has {len(columns)} columns, more than {MAX_COLUMNS}; keep those needed"
+        )
+    verify_distinct(columns, source=path.name)
+    return Layout(encoding, delimiter, columns, skipped)
+
+
+def batches(path: Path, layout: Layout, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows as text columns, in the order of `columns`.
+
+    Raises InputRejected naming the row that has too few or too many fields. May raise OSError.
+    """
+    ragged: list[int] = []
+
+    def remember(row: pacsv.InvalidRow) -> str:
+        # Arrow's own error would quote the row, so the row is skipped and reported by number.
+        ragged.append(row.actual_columns)
+        return "skip"
+
+    if not _has_records_after_header(path, layout):
+        # Without even a line end after the names, Arrow would complain about its block size.
+        return
+    single = len(layout.columns) == 1
+    try:
+        reader = pacsv.open_csv(
+            path,
+            read_options=pacsv.ReadOptions(
+                encoding=layout.encoding,
+                block_size=BLOCK_BYTES,
+                column_names=list(layout.columns),
+                skip_rows_after_names=layout.skipped,
+            ),
+            parse_options=pacsv.ParseOptions(
+                delimiter=layout.delimiter,
+                newlines_in_values=True,
+                # In a file of one column an empty line is a person without a number.
+                ignore_empty_lines=not single,
+                invalid_row_handler=remember,
+            ),
+            convert_options=pacsv.ConvertOptions(
+                column_types={name: pa.string() for name in layout.columns},
+                include_columns=list(columns),
+                strings_can_be_null=False,
+            ),
+        )
+        for batch in reader:
+            if ragged:
+                break
+            yield batch
+    except pa.ArrowInvalid:
+        raise InputRejected(
+            f"{path.name} is malformed: a row does not end within {BLOCK_BYTES >> 20} MiB; look "
+            "for a quotation mark that is never closed"
+        ) from None
+    if ragged:
+        raise InputRejected(_ragged_message(path, layout, ragged[0]))
+
+
+def _has_records_after_header(path: Path, layout: Layout) -> bool:
+    with path.open(encoding=layout.encoding, newline="") as text:
+        records = csv.reader(text, delimiter=layout.delimiter)
+        try:
+            return next(islice(records, layout.skipped, None), None) is not None
+        except csv.Error:
+            return True
+
+
+def _ragged_message(path: Path, layout: Layout, found: int) -> str:
+    # The streaming reader does not number rows; the slow reader looks for the first odd one, and
+    # stops where a field is longer than it can hold.
+    wanted = len(layout.columns)
+    where = "a row"
+    with path.open(encoding=layout.encoding, newline="") as text, suppress(csv.Error):
+        number = -1
+        for fields in csv.reader(text, delimiter=layout.delimiter):
+            number += bool(fields)
+            if fields and len(fields) != wanted:
+                where, found = f"row {number}", len(fields)
+                break
+    return (
+        f"{path.name}, {where} (counted without the header): expected {wanted} fields, found "
+        f"{found}; put fields that hold the delimiter into quotation marks"
+    )
+
+
+def _encoding(path: Path) -> tuple[str, bool]:
+    """The encoding, and whether the number of quotation marks in the file is odd."""
+    for encoding in ENCODINGS:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        size = quotes = 0
+        try:
+            for block in _blocks(path):
+                if not size:
+                    _verify_text_signature(block, path.name)
+                if len(block) != len(block.translate(None, _BINARY)):
+                    raise InputRejected(
+                        f"{path.name} holds binary data, not text; save it as CSV UTF-8"
+                    )
+                decoder.decode(block)
+                size += len(block)
+                quotes += block.count(b'"')
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            continue
+        if not size:
+            raise InputRejected(
+                f"{path.name} is empty; it needs a first line of column names, and rows"
+            )
+        return encoding, quotes % 2 == 1
+    raise InputRejected(f"{path.name} is neither UTF-8 nor GBK text; save it as CSV UTF-8")
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            yield block
+
+
+def _verify_quotes_close(path: Path, encoding: str, delimiter: str) -> None:
+    # The fast reader takes the end of the file for the missing quotation mark, and would lose every
+    # row after the open one without a word. A stray inch mark inside a field is no such case.
+    started = 0
+    try:
+        with path.open(encoding=encoding, newline="") as text:
+            for fields in csv.reader(text, delimiter=delimiter, strict=True):
+                started += bool(fields)
+    except csv.Error:
+        raise InputRejected(
+            f"{path.name}, row {max(started, 1)} (counted without the header) opens a quotation "
+            "mark that is never closed; close it or remove it"
+        ) from None
+
+
+def _verify_text_signature(block: bytes, name: str) -> None:
+    for signature, what, remedy in _SIGNATURES:
+        if block.startswith(signature):
+            raise InputRejected(f"{name} is {what}, not delimited text; {remedy}")
+
+
+def _header(path: Path, encoding: str) -> tuple[str, tuple[str, ...], int]:
+    """The delimiter that gives the first filled line most fields, those, and its number."""
+    best: tuple[str, tuple[str, ...], int] = ("", (), 0)
+    for delimiter in DELIMITERS:
+        try:
+            with path.open(encoding=encoding, newline="") as text:
+                records = enumerate(csv.reader(text, delimiter=delimiter), start=1)
+                number, first = next((record for record in records if record[1]), (0, []))
+        except csv.Error:
+            raise InputRejected(
+                f"{path.name}: the line of column names cannot be read; look for a quotation mark "
+                "that is never closed"
+            ) from None
+        if len(first) > len(best[1]):
+            best = delimiter, tuple(name.strip() for name in first), number
+    if not any(best[1]):
+        raise InputRejected(f"{path.name} holds no column names; write them into the first line")
+    return best

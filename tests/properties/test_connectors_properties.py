@@ -1,0 +1,257 @@
+"""Properties of canonicalisers, values, files and consents that hold for every input."""
+
+import tempfile
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stdnum.cn import ric, uscc
+
+from connectors.errors import InputRejected
+from connectors.identifiers import (
+    InvalidIdentifier,
+    canonicalise,
+    canonicalise_column,
+    canonicalisers,
+)
+from connectors.personal import Consent, ConsentBook, PersonalFile, append_consent, withdraw
+from connectors.source import open_source
+from connectors.values import parse_integers
+
+USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
+# What may stand before, between and after the characters of a number without changing it.
+DIRT = [" ", "\t", "\u3000", "\u00a0", "\u200b", "\ufeff", "-", "－", "—"]
+FULL_WIDTH = str.maketrans(
+    {chr(code): chr(code + 0xFEE0) for code in range(ord("!"), ord("~") + 1) if code != ord("-")}
+)
+
+
+@st.composite
+def resident_ids(draw: st.DrawFn) -> str:
+    division = draw(st.sampled_from(["440305", "110105", "310115", "650102", "810000"]))
+    born = draw(st.dates(date(1900, 1, 1), date(2026, 1, 1)))
+    body = f"{division}{born:%Y%m%d}{draw(st.integers(1, 995)):03d}"
+    return body + ric.calc_check_digit(body + "0")
+
+
+@st.composite
+def credit_codes(draw: st.DrawFn) -> str:
+    organisation = "".join(draw(st.lists(st.sampled_from(USCC_ALPHABET), min_size=9, max_size=9)))
+    body = draw(st.sampled_from(["91", "12", "51", "93"])) + "440305" + organisation
+    return body + uscc.calc_check_digit(body + "0")
+
+
+mobiles = st.integers(0, 99_999_999).map(lambda n: f"+86138{n:08d}")
+divisions = st.integers(0, 9999).map(lambda n: f"44{n:04d}")
+VALID = {
+    "resident-id/1": resident_ids(),
+    "uscc/1": credit_codes(),
+    "mobile/1": mobiles,
+    "division/1": divisions,
+}
+named_identifiers = st.sampled_from(sorted(VALID)).flatmap(
+    lambda name: st.tuples(st.just(name), VALID[name])
+)
+
+
+@st.composite
+def soiled(draw: st.DrawFn, number: str) -> str:
+    text = number.lower() if draw(st.booleans()) else number
+    text = text.translate(FULL_WIDTH) if draw(st.booleans()) else text
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(text)))
+        text = text[:at] + draw(st.sampled_from(DIRT)) + text[at:]
+    return text
+
+
+@given(named_identifiers)
+def test_a_valid_identifier_is_its_own_canonical_form(named: tuple[str, str]) -> None:
+    name, number = named
+    assert canonicalise(name, number) == number
+
+
+@given(named_identifiers, st.data())
+def test_dirt_never_changes_an_identifier(named: tuple[str, str], data: st.DataObject) -> None:
+    name, number = named
+    assert canonicalise(name, data.draw(soiled(number))) == number
+
+
+@given(st.sampled_from(canonicalisers()), st.text(max_size=40))
+def test_canonicalising_is_idempotent_and_fails_only_with_a_reason(name: str, value: str) -> None:
+    canonical, report = canonicalise_column(name, [value])
+    if canonical == [None]:
+        assert report.blank or sum(report.invalid.values()) == 1
+    else:
+        once = canonicalise(name, value)
+        assert canonical == [once]
+        assert canonicalise(name, once) == once
+
+
+@given(st.text(max_size=20))
+def test_text_ignores_case_and_the_amount_of_space(value: str) -> None:
+    def form(text: str) -> str:
+        try:
+            return canonicalise("text/1", text)
+        except InvalidIdentifier as err:
+            return f"refused: {err.reason}"
+
+    assert form(f"  {value}\t") == form(value)
+    assert form(value.casefold()) == form(value)
+
+
+@given(resident_ids(), resident_ids(), st.data())
+def test_two_people_never_become_one(one: str, other: str, data: st.DataObject) -> None:
+    forms = [canonicalise("resident-id/1", data.draw(soiled(number))) for number in (one, other)]
+    assert (forms[0] == forms[1]) == (one == other)
+
+
+@given(resident_ids(), st.integers(0, 16), st.integers(1, 9))
+def test_a_single_wrong_digit_is_never_someone_else(number: str, at: int, shift: int) -> None:
+    wrong = number[:at] + str((int(number[at]) + shift) % 10) + number[at + 1 :]
+    _, report = canonicalise_column("resident-id/1", [wrong])
+    assert report.valid == 0
+
+
+@given(resident_ids().filter(lambda number: number[6:8] == "19"))
+def test_the_old_form_of_a_number_is_the_same_person(number: str) -> None:
+    assert canonicalise("resident-id/1", number[:6] + number[8:17]) == number
+
+
+@given(st.lists(st.one_of(st.none(), resident_ids(), st.text(max_size=20)), max_size=30))
+def test_the_report_accounts_for_every_row(values: list[str | None]) -> None:
+    canonical, report = canonicalise_column("resident-id/1", values)
+    found = [number for number in canonical if number is not None]
+    assert report.rows == len(values) == len(canonical)
+    assert report.valid == len(found)
+    assert report.duplicates == len(found) - len(set(found))
+    assert report.blank + report.valid + sum(report.invalid.values()) == report.rows
+
+
+@given(st.integers(-(2**63) + 1, 2**63 - 1), st.integers(0, 9))
+def test_a_scaled_value_reads_back(number: int, scale: int) -> None:
+    digits = str(abs(number)).rjust(scale + 1, "0")
+    point = len(digits) - scale
+    text = digits[:point] + (f".{digits[point:]}" if scale else "")
+    signed = f"-{text}" if number < 0 else text
+    assert parse_integers([signed], column_name="n", scale=scale) == [number]
+
+
+@given(st.text(max_size=12), st.integers(0, 3))
+def test_text_is_a_value_only_where_python_agrees(text: str, scale: int) -> None:
+    try:
+        (number,) = parse_integers([text], column_name="n", scale=scale)
+    except InputRejected:
+        return
+    assert number == round(float(text) * 10**scale)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.binary(max_size=200)
+    | st.text('ab,;"\n\r\t {}[]:01张', max_size=60).map(lambda text: text.encode("utf-8")),
+    st.sampled_from(["csv", "jsonl", "parquet"]),
+)
+def test_rubbish_is_read_or_refused_and_never_anything_else(content: bytes, ending: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a.{ending}"
+        path.write_bytes(content)
+        source = open_source(str(path))
+        refused, count = "", 0
+        try:
+            names = source.schema().names
+            count = sum(batch.num_rows for batch in source.scan(names[:1]))
+        except InputRejected as err:
+            refused = str(err)
+    assert path.name in refused or count > 0
+
+
+cells = st.text(
+    st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\u2028\u2029\x85\ufeff"),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(cells, cells), min_size=1, max_size=10),
+    st.sampled_from(["utf-8", "utf-8-sig"]),
+    st.sampled_from([",", "\t", ";", "|"]),
+)
+def test_delimited_text_reads_back_as_written(
+    rows: list[tuple[str, str]], encoding: str, delimiter: str
+) -> None:
+    quoted = [delimiter.join('"' + c.replace('"', '""') + '"' for c in row) for row in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.csv"
+        path.write_bytes("\n".join([f"a{delimiter}b", *quoted]).encode(encoding))
+        batches = list(open_source(str(path)).scan(["a", "b"]))
+    assert [tuple(row.values()) for batch in batches for row in batch.to_pylist()] == rows
+
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PEOPLE = ("11010519491231002X", "440303198506120047", "440104195602290056")
+COLUMNS = ("id", "cost", "diagnosis")
+days = st.integers(0, 20).map(lambda n: START + timedelta(days=n))
+
+
+@st.composite
+def consents(draw: st.DrawFn, receipt_id: str) -> Consent:
+    given_at = draw(days)
+    withdrawn = draw(st.none() | st.integers(0, 10))
+    return Consent(
+        receipt_id=receipt_id,
+        subject=draw(st.sampled_from(PEOPLE)),
+        columns=tuple(draw(st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=3))),
+        purposes=tuple(draw(st.lists(st.sampled_from(["care", "research"]), min_size=1))),
+        recipients=(draw(st.sampled_from(["*", "did:web:a", "did:web:b"])),),
+        given_at=given_at,
+        expires_at=given_at + timedelta(days=draw(st.integers(1, 10))),
+        withdrawn_at=None if withdrawn is None else given_at + timedelta(days=withdrawn),
+    )
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data(), days, st.sampled_from(["care", "research"]))
+def test_no_row_appears_without_a_consent_in_force_for_this_use(
+    data: st.DataObject, at: datetime, purpose: str
+) -> None:
+    receipts = [data.draw(consents(f"r{n}")) for n in range(data.draw(st.integers(0, 5)))]
+    asked = data.draw(st.lists(st.sampled_from(COLUMNS), min_size=1, unique=True))
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [f"{person},{n},x" for n, person in enumerate(PEOPLE * 2)]
+        (Path(folder) / "h.csv").write_text("\n".join(["id,cost,diagnosis", *rows]))
+        path = Path(folder) / "c.jsonl"
+        path.write_text("".join(f"{r.model_dump_json()}\n" for r in receipts))
+        source = open_source(f"personal+file:{folder}/h.csv?consents={path}&subject=id")
+        assert isinstance(source, PersonalFile)
+        shown = sum(
+            batch.num_rows for batch in source.scan_consented(asked, purpose, "did:web:a", at)
+        )
+    willing = {
+        receipt.subject
+        for receipt in receipts
+        if receipt.given_at <= at < receipt.expires_at
+        and not (receipt.withdrawn_at is not None and receipt.withdrawn_at <= at)
+        and purpose in receipt.purposes
+        and receipt.recipients[0] in ("*", "did:web:a")
+        and all(column in receipt.columns for column in asked)
+    }
+    assert shown == 2 * len(willing)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data(), days)
+def test_after_a_withdrawal_nothing_of_that_receipt_is_covered(
+    data: st.DataObject, at: datetime
+) -> None:
+    receipt = data.draw(consents("r1"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "c.jsonl"
+        append_consent(path, receipt)
+        withdraw(path, "r1", max(at, receipt.given_at))
+        book = ConsentBook.load(path)
+    later = max(at, receipt.given_at) + timedelta(days=data.draw(st.integers(0, 30)))
+    for purpose in receipt.purposes:
+        assert not book.covers(receipt.subject, receipt.columns, purpose, "did:web:a", later)
