@@ -1,0 +1,6 @@
+"""Evidence anybody can verify: entries, Merkle log, signed checkpoints, chain anchors, auditor.
+
+Start at `ledger.entry` (what a record says and how it is sealed), `ledger.log` (the tree over a
+storage port), `ledger.chain` (the AnchorRegistry contract) and `ledger.audit` (checking it all,
+trusting no server). `ledger.evm` is a durable chain that needs nothing but Python.
+"""

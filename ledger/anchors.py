@@ -1,0 +1,26 @@
+"""What the chain says about logs, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A tree head on the chain: entries, 32-byte root, and the block's number and UNIX time."""
+
+    size: int
+    root: bytes
+    block: int
+    timestamp: int
+
+
+@dataclass(frozen=True)
+class RegisteredLog:
+    """A log as the registrar admitted it and its owner keeps it."""
+
+    origin: str
+    owner: str
+    vkey: str
+    url: str
+    revoked: bool
