@@ -1,0 +1,277 @@
+"""The SDK: a node as a Python object.
+
+    from dataspace.client import Client
+
+    node = Client.of_home("consumer")
+    agreement = node.negotiate("http://127.0.0.1:8001", "residents")
+    result = node.compute(
+        "psi/1", [agreement], purpose="research", own=("screening.csv", "resident_id")
+    )
+    print(result.value)
+
+Calls raise `ApiError` with the node's sentence and remedy; a computation that a participant
+refused raises `Refused`, which also carries the clause.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+
+from dataspace.settings import Home, ParticipantKind
+
+FIRST_LOOK_S = 0.02
+LONGEST_LOOK_S = 0.5
+
+
+class ApiError(Exception):
+    """The node refused a call: its sentence, what to do about it, and the HTTP status."""
+
+    def __init__(self, sentence: str, *, remedy: str | None, status: int) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.remedy = remedy
+        self.status = status
+
+
+class Refused(Exception):
+    """A negotiation or computation ended without what was asked for.
+
+    `clause` is the path of the clause that refused it, where one did; `refused_by` the participant.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        clause: str | None = None,
+        remedy: str | None = None,
+        refused_by: str | None = None,
+        computation: str | None = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.clause = clause
+        self.remedy = remedy
+        self.refused_by = refused_by
+        self.computation = computation
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished computation: what the consumer learned, and what proves how it came about."""
+
+    id: str
+    kind: str
+    value: Mapping[str, Any]
+    seconds: float
+    transcript_sha256: str
+    order_sha256: str
+    signatures: Mapping[str, str]
+
+
+class Client:
+    """One node, spoken to by its owner."""
+
+    def __init__(self, url: str, api_key: str, *, timeout_s: float = 60.0) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx2.Client(
+            base_url=self.url,
+            headers={"authorization": f"Bearer {api_key}"},
+            timeout=timeout_s,
+            trust_env=False,
+        )
+
+    @classmethod
+    def of_home(cls, home: str | Path) -> Self:
+        """The running node whose home directory this is; the key is read from there."""
+        opened = Home(Path(home))
+        return cls(opened.url, opened.api_key())
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """One call of the owner's API. Raises ApiError."""
+        try:
+            response = self._http.request(method, path, json=body)
+        except httpx2.HTTPError as err:
+            raise ApiError(
+                f"no node answers at {self.url}",
+                remedy="start it: dataspace serve --home HOME",
+                status=0,
+            ) from err
+        if response.status_code < 300:
+            return response.json()
+        try:
+            problem = response.json()
+        except ValueError:
+            problem = {}
+        raise ApiError(
+            str(problem.get("detail") or f"the node answered {response.status_code}"),
+            remedy=problem.get("remedy"),
+            status=response.status_code,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Who the node is, whether it has joined, how its evidence stands."""
+        found: dict[str, Any] = self.call("GET", "/api/status")
+        return found
+
+    def kinds(self) -> list[dict[str, Any]]:
+        """The computations and what each party learns in them."""
+        found: list[dict[str, Any]] = self.call("GET", "/api/kinds")
+        return found
+
+    def invite(self, kind: ParticipantKind | str) -> str:
+        """Operator's node only: a code with which one participant of this kind can join."""
+        return str(self.call("POST", "/api/invitations", {"kind": str(kind)})["invitation"])
+
+    def join(self, invitation: str) -> None:
+        """Join the space with an operator's invitation; returns when the node is a member."""
+        self.call("POST", "/api/join", {"invitation": invitation})
+        self.wait_until(lambda status: bool(status["joined"]))
+
+    def publish(
+        self,
+        dataset: str,
+        source: str | Path,
+        columns: Sequence[Mapping[str, Any]],
+        *,
+        title: str | None = None,
+        description: str = "",
+        grade: str = "general",
+        terms: Mapping[str, Any] | None = None,
+        policy: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Publish a dataset: {"dataset": its catalogue entry, "quality": reports per identifier}.
+
+        `columns` are {"name", "role": identifier | value | group, "canonicaliser", "scale"};
+        `terms` are {"computations", "purposes", "min_cohort", "not_after", "max_uses",
+        "recipient_kinds"}; `policy` is an ODRL policy in its place.
+        """
+        body = {
+            "id": dataset,
+            "title": title or dataset,
+            "description": description,
+            "source": str(source),
+            "columns": [dict(column) for column in columns],
+            "grade": grade,
+            "terms": dict(terms) if terms else None,
+            "policy": dict(policy) if policy else None,
+        }
+        found: dict[str, Any] = self.call("POST", "/api/datasets", body)
+        return found
+
+    def catalog(self, url: str) -> dict[str, Any]:
+        """The catalogue of the node at `url`, in the protocol's JSON."""
+        found: dict[str, Any] = self.call("POST", "/api/catalog", {"url": url})
+        return found
+
+    def negotiate(
+        self, provider: str, dataset: str, *, offer: str | None = None, timeout_s: float = 60.0
+    ) -> str:
+        """Negotiate an agreement and return its id. Raises Refused with the provider's reason."""
+        body = {"provider": provider, "dataset": dataset, "offer": offer}
+        begun = self.call("POST", "/api/negotiations", body)
+        found = self.poll(
+            f"/api/negotiations/{begun['id']}",
+            lambda one: one["state"] in ("FINALIZED", "TERMINATED"),
+            timeout_s,
+        )
+        if found["state"] == "TERMINATED":
+            raise Refused(found["reason"] or "the negotiation ended", refused_by=found["peer"])
+        return str(found["agreement"])
+
+    def agreements(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.call("GET", "/api/agreements")
+        return found
+
+    def compute(
+        self,
+        kind: str,
+        agreements: Sequence[str],
+        *,
+        purpose: str,
+        min_cohort: int | None = None,
+        columns: Mapping[str, Mapping[str, str]] | None = None,
+        groups: Sequence[str] = (),
+        own: tuple[str | Path, str] | None = None,
+        timeout_s: float = 600.0,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Result:
+        """Order a computation and wait for its result. Raises Refused with the clause.
+
+        `own` is (file, identifier column) of this node's own data, for kinds in which the consumer
+        takes part with data; `columns` maps an agreement to {role: column} where a dataset
+        publishes more than one fitting column.
+        """
+        body = {
+            "kind": kind,
+            "agreements": list(agreements),
+            "purpose": purpose,
+            "min_cohort": min_cohort,
+            "columns": {key: dict(value) for key, value in (columns or {}).items()},
+            "groups": list(groups),
+            "own": None
+            if own is None
+            else {"source": str(Path(own[0]).expanduser().resolve()), "identifier": own[1]},
+        }
+        begun = self.call("POST", "/api/computations", body)
+
+        def ended(one: dict[str, Any]) -> bool:
+            if on_progress is not None:
+                on_progress(one)
+            return one["status"] in ("COMPLETED", "REFUSED", "FAILED")
+
+        found = self.poll(f"/api/computations/{begun['id']}", ended, timeout_s)
+        if found["status"] != "COMPLETED":
+            refusal = found["refusal"] or {}
+            raise Refused(
+                refusal.get("reason") or "the computation ended without a result",
+                clause=refusal.get("clause"),
+                remedy=refusal.get("remedy"),
+                refused_by=refusal.get("refused_by"),
+                computation=found["id"],
+            )
+        return Result(
+            id=found["id"],
+            kind=found["kind"],
+            value=found["value"],
+            seconds=round(found["finished_at"] - found["created_at"], 3),
+            transcript_sha256=found["transcript_sha256"],
+            order_sha256=found["order_sha256"],
+            signatures=found["signatures"],
+        )
+
+    def wait_until(
+        self, condition: Callable[[dict[str, Any]], bool], *, timeout_s: float = 60.0
+    ) -> dict[str, Any]:
+        """Poll the node's status until `condition` holds. Raises TimeoutError."""
+        return self.poll("/api/status", condition, timeout_s)
+
+    def poll(
+        self, path: str, done: Callable[[dict[str, Any]], bool], timeout_s: float
+    ) -> dict[str, Any]:
+        """GET `path` until `done` holds for the answer, and return it. Raises TimeoutError."""
+        deadline = time.monotonic() + timeout_s
+        pause_s = FIRST_LOOK_S
+        while True:
+            found: dict[str, Any] = self.call("GET", path)
+            if done(found):
+                return found
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{path} did not finish within {timeout_s:.0f} seconds")
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, LONGEST_LOOK_S)

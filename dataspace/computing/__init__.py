@@ -1,0 +1,1 @@
+"""Computations: orders in, sessions that drive privacy roles over HTTP, results out."""

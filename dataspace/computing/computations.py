@@ -1,0 +1,601 @@
+"""Computations from order to result: the consumer's side and a provider's side.
+
+Consumer: an order is signed, one transfer is requested of every provider, and when all have
+started the consumer's own role runs. Provider: the order is checked, the agreement's policy
+decides, and the provider's role runs. Each change of state is written with its evidence in one
+transaction.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel import Session, col, select
+
+from connectors.table import Use
+from contracts import messages as dsp
+from contracts.evaluation import required_min_cohort
+from contracts.odrl import Agreement
+from contracts.order import (
+    ComputationOrder,
+    OrderParticipant,
+    open_order,
+    order_hash,
+    sign_order,
+)
+from contracts.party import Party
+from dataspace.computing.sessions import Drive
+from dataspace.computing.sessions import Session as Run
+from dataspace.errors import SHOWN, InputRejected, NotFound, Unavailable
+from dataspace.processes import Handler, Process, schedule
+from dataspace.store.tables import AgreementRow, ComputationRow, DatasetRow, TransferRow
+from ledger.entry import EntryType
+from privacy.errors import Withheld
+from privacy.kinds import ConsumerSecrets, Inputs, Kind, Parameters
+from privacy.kinds import kind as kind_named
+from privacy.paillier import PrivateKey, generate_keypair
+from privacy.transcript import Transcribed, transcribed
+
+if TYPE_CHECKING:
+    from dataspace.node import Node
+
+log = structlog.get_logger("dataspace.computations")
+
+RUN = "run-computation"
+EXPIRE = "expire-computation"
+CONSUMER = "consumer"
+KEY_BITS = 2048
+
+REQUESTED, RUNNING, COMPLETED, REFUSED, FAILED = (
+    "REQUESTED",
+    "RUNNING",
+    "COMPLETED",
+    "REFUSED",
+    "FAILED",
+)
+TERMINAL = frozenset({COMPLETED, REFUSED, FAILED})
+
+
+class OwnInput(BaseModel):
+    """The consumer's own identifiers, for a kind in which it takes part with data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(min_length=1, max_length=2000, description="a file this node can read")
+    identifier: str = Field(min_length=1, max_length=200, description="its identifier column")
+
+
+class ComputationRequest(BaseModel):
+    """What the owner of a consumer's node asks for.
+
+    `agreements` are in the order of the kind's provider roles (left, right; provider-1, …).
+    `columns` gives, for each agreement, the column to use in a role where the dataset publishes
+    more than one. `min_cohort` defaults to the largest any agreement demands.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    agreements: tuple[str, ...] = Field(min_length=1, max_length=16)
+    purpose: str = Field(min_length=1, max_length=200)
+    min_cohort: int | None = Field(default=None, ge=0, le=1_000_000)
+    columns: dict[str, dict[str, str]] = Field(default_factory=dict)
+    groups: tuple[str, ...] = Field(default=(), max_length=500)
+    own: OwnInput | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One provider's part while an order is being made."""
+
+    agreement: AgreementRow
+    policy: Agreement
+    columns: dict[str, dsp.Column]
+
+
+class Computations:
+    """All computations in which this node takes part."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        # Private keys of running orders: in memory only, gone with the run.
+        self._keys: dict[str, PrivateKey] = {}
+
+    def handlers(self) -> dict[str, Handler]:
+        return {RUN: Handler(self._run, self._run_failed), EXPIRE: Handler(self._expire)}
+
+    def recover(self) -> None:
+        """After a restart: what was running, or waits for a key that was in memory, has failed."""
+        reason = "the node was restarted while the computation ran"
+        with self._node.store.transaction() as tx:
+            unfinished = select(ComputationRow).where(
+                col(ComputationRow.status).in_([REQUESTED, RUNNING])
+            )
+            for row in tx.exec(unfinished).all():
+                waits_for_peers = row.status == REQUESTED and (
+                    row.role != CONSUMER or not kind_named(row.kind).needs_key
+                )
+                if waits_for_peers:
+                    continue
+                self._end(tx, row, FAILED, reason, remedy="order it again")
+                self._terminate_transfers(tx, row.id, reason)
+
+    # ---- consumer ---------------------------------------------------------------------------
+
+    def order(self, asked: ComputationRequest) -> ComputationRow:
+        """Sign an order and request its transfers. Raises InputRejected or NotFound at once for
+        what can be seen to be wrong without asking a provider's policy."""
+        kind = kind_named(asked.kind)
+        _verify_counts(kind, asked)
+        parts = [self._part(kind, agreement, asked) for agreement in asked.agreements]
+        key = generate_keypair(KEY_BITS) if kind.needs_key else None
+        order = self._order(kind, asked, parts, key)
+        jws = sign_order(order, self._node.identity.key, self._node.identity.kid, "Ed25519")
+        row = ComputationRow(
+            id=order.id,
+            kind=kind.name,
+            role=CONSUMER,
+            consumer=self._node.did,
+            purpose=asked.purpose,
+            order_jws=jws,
+            order_h=order_hash(jws),
+            status=REQUESTED,
+            local_input=self._own_input(asked, order),
+            created_at=time.time(),
+        )
+        if key is not None:
+            self._keys[order.id] = key
+        with self._node.store.transaction() as tx:
+            tx.add(row)
+            for part in parts:
+                self._node.evidence.record(
+                    tx,
+                    EntryType.ORDERED,
+                    peer=part.agreement.provider,
+                    corr=part.agreement.id,
+                    agreement_h=part.agreement.document_h,
+                    order_h=row.order_h,
+                    kind=row.kind,
+                    purpose=row.purpose,
+                )
+                self._node.transfers.request(tx, part.agreement, row)
+            schedule(tx, EXPIRE, row.id, after_s=self._node.home.settings.computation_deadline_s)
+        return row
+
+    def transfer_started(self, tx: Session, computation_id: str) -> None:
+        """A provider has started; when it was the last one, our own role runs."""
+        row = tx.get(ComputationRow, computation_id)
+        if row is None or row.status != REQUESTED:
+            return
+        states = tx.exec(
+            select(TransferRow.state).where(TransferRow.computation == computation_id)
+        ).all()
+        if all(state == "STARTED" for state in states):
+            schedule(tx, RUN, row.id)
+
+    def transfer_terminated(self, tx: Session, transfer: TransferRow, *, code: str) -> None:
+        """A participant refused or failed: the whole computation ends, and the others are told."""
+        row = tx.get(ComputationRow, transfer.computation)
+        if row is None or row.status in TERMINAL:
+            return
+        refused = code in ("denied", "withheld")
+        reason = transfer.reason or "a participant ended the computation"
+        self._end(
+            tx,
+            row,
+            REFUSED if refused else FAILED,
+            reason,
+            clause=transfer.clause,
+            remedy=transfer.remedy,
+            refused_by=transfer.peer,
+        )
+        self._terminate_transfers(tx, row.id, "another participant ended the computation")
+        self._node.sessions.cancel(row.id, Unavailable(f"the computation was ended: {reason}"))
+
+    # ---- provider ---------------------------------------------------------------------------
+
+    def accept(self, tx: Session, transfer: TransferRow, order: ComputationOrder) -> None:
+        """A provider's policy said yes: our role will run."""
+        me = next(part for part in order.participants if part.did == self._node.did)
+        tx.add(
+            ComputationRow(
+                id=order.id,
+                kind=order.kind,
+                role=me.role,
+                consumer=order.consumer,
+                purpose=order.purpose,
+                order_jws=transfer.order_jws,
+                order_h=order_hash(transfer.order_jws),
+                status=REQUESTED,
+                created_at=time.time(),
+            )
+        )
+        schedule(tx, RUN, order.id)
+
+    # ---- both -------------------------------------------------------------------------------
+
+    def get(self, computation_id: str) -> ComputationRow:
+        with self._node.store.transaction() as tx:
+            row = tx.get(ComputationRow, computation_id)
+        if row is None:
+            raise NotFound(
+                "there is no such computation at this node", remedy="list them: dataspace status"
+            )
+        return row
+
+    def all(self) -> list[ComputationRow]:
+        newest = select(ComputationRow).order_by(col(ComputationRow.created_at).desc())
+        with self._node.store.transaction() as tx:
+            return list(tx.exec(newest).all())
+
+    def progress(self, row: ComputationRow) -> dict[str, Any]:
+        """Where a computation is: its step and the bytes moved, while it runs here."""
+        run = self._node.sessions.find(row.id)
+        if run is None:
+            return {"step": row.status.lower(), "sent_bytes": 0, "received_bytes": 0}
+        return {
+            "step": row.status.lower() if row.status in TERMINAL else run.step,
+            "sent_bytes": run.sent_bytes,
+            "received_bytes": run.received_bytes,
+        }
+
+    def _part(self, kind: Kind, agreement_id: str, asked: ComputationRequest) -> _Part:
+        with self._node.store.transaction() as tx:
+            agreement = tx.get(AgreementRow, agreement_id)
+        if agreement is None or agreement.role != Party.CONSUMER.value:
+            raise NotFound(
+                f"this node holds no agreement {agreement_id[:80]!r} as consumer",
+                remedy="negotiate one first: dataspace negotiate PROVIDER DATASET",
+            )
+        dataset = self._node.transfers.fetch_dataset(agreement.provider, agreement.dataset)
+        wanted = asked.columns.get(agreement_id, {})
+        number = asked.agreements.index(agreement_id)
+        role = [name for name in kind.roles(len(asked.agreements)) if name != CONSUMER][number]
+        return _Part(
+            agreement=agreement,
+            policy=Agreement.model_validate(agreement.document),
+            columns=_choose_columns(kind, role, dataset, wanted),
+        )
+
+    def _order(
+        self,
+        kind: Kind,
+        asked: ComputationRequest,
+        parts: list[_Part],
+        key: PrivateKey | None,
+    ) -> ComputationOrder:
+        now = datetime.now(UTC).replace(microsecond=0)
+        providers = [name for name in kind.roles(len(parts)) if name != CONSUMER]
+        participants = [
+            OrderParticipant(
+                role=name,
+                did=part.agreement.provider,
+                agreement=part.agreement.id,
+                dataset=part.agreement.dataset,
+                columns={role: column.name for role, column in part.columns.items()},
+                canonicaliser=_canonicaliser(part),
+            )
+            for name, part in zip(providers, parts, strict=True)
+        ]
+        _verify_same_canonicaliser(participants)
+        participants.append(
+            OrderParticipant(
+                role=CONSUMER,
+                did=self._node.did,
+                agreement=None,
+                dataset=None,
+                columns={},
+                canonicaliser=participants[0].canonicaliser if asked.own else None,
+            )
+        )
+        groups = asked.groups or tuple(
+            sorted({value for part in parts for value in _group_values(part)})
+        )
+        demanded = max(required_min_cohort(part.policy) for part in parts)
+        return ComputationOrder(
+            id=str(uuid.uuid4()),
+            kind=kind.name,
+            consumer=self._node.did,
+            participants=tuple(participants),
+            purpose=asked.purpose,
+            min_cohort=demanded if asked.min_cohort is None else asked.min_cohort,
+            public_key=key.public_key.to_hex() if key else None,
+            groups=groups if "group" in _all_columns(kind) else (),
+            nonce=secrets.token_urlsafe(16),
+            issued_at=now,
+            expires_at=now + timedelta(seconds=self._node.home.settings.computation_deadline_s),
+        )
+
+    def _own_input(
+        self, asked: ComputationRequest, order: ComputationOrder
+    ) -> dict[str, Any] | None:
+        if asked.own is None:
+            return None
+        canonicaliser = order.participants[0].canonicaliser or "text/1"
+        # Read now, so that a wrong file or column is the caller's error and no one's failed run.
+        rows = self._node.datasets.read_own(
+            asked.own.source, identifier=asked.own.identifier, canonicaliser=canonicaliser
+        )
+        return {
+            "source": asked.own.source,
+            "identifier": asked.own.identifier,
+            "canonicaliser": canonicaliser,
+            "rows": rows.rows,
+            "excluded": rows.excluded,
+        }
+
+    def _run(self, process: Process) -> None:
+        """Open the session of a computation that is due, unless it already has one or has ended."""
+        node = self._node
+        with node.store.transaction() as tx:
+            row = tx.get_one(ComputationRow, process.subject)
+            if row.status in TERMINAL or node.sessions.find(row.id) is not None:
+                return
+            row.status, row.started_at = RUNNING, time.time()
+            tx.add(row)
+            node.evidence.record(
+                tx, EntryType.STARTED, order_h=row.order_h, kind=row.kind, purpose=row.purpose
+            )
+        order = self._open(row)
+        left_s = (order.expires_at - datetime.now(UTC)).total_seconds()
+        run = Run(
+            order_id=row.id,
+            role=row.role,
+            dids={part.role: part.did for part in order.participants},
+            deadline=time.monotonic() + max(0.0, left_s),
+        )
+        node.sessions.open(
+            run, lambda: self._role(row, order), lambda end: self._finish(row.id, order, end)
+        )
+
+    def _run_failed(self, tx: Session, process: Process, error: str) -> None:
+        row = tx.get(ComputationRow, process.subject)
+        if row is not None and row.status not in TERMINAL:
+            self._end(tx, row, FAILED, error, remedy="order it again")
+            self._terminate_transfers(tx, row.id, error)
+
+    def _open(self, row: ComputationRow) -> ComputationOrder:
+        # Opened again from the bytes that came: what runs is what was signed.
+        return open_order(row.order_jws, self._key_of, datetime.now(UTC))
+
+    def _key_of(self, kid: str) -> Any:
+        own = self._node.identity
+        return own.key if kid == own.kid else self._node.peers.resolver.key(kid)
+
+    def _role(self, row: ComputationRow, order: ComputationOrder) -> Drive:
+        kind = kind_named(order.kind)
+        parties = kind.roles(len(order.participants) - 1)
+        key = self._keys.get(row.id)
+        role = kind.start(
+            row.role,
+            parties,
+            self._inputs(row, order),
+            Parameters(
+                min_cohort=order.min_cohort, public_key=order.public_key, groups=order.groups
+            ),
+            ConsumerSecrets(key) if key is not None else None,
+        )
+        dids = {part.role: part.did for part in order.participants}
+        return transcribed(
+            role,
+            me=row.role,
+            parties=parties,
+            collector=CONSUMER,
+            context=bytes.fromhex(row.order_h),
+            sign=self._node.identity_signer(),
+            verify=lambda party, digest, signature: self._node.verify_signature(
+                dids[party], digest, signature
+            ),
+            random_bytes=secrets.token_bytes,
+        )
+
+    def _inputs(self, row: ComputationRow, order: ComputationOrder) -> Inputs:
+        node = self._node
+        if row.role == CONSUMER:
+            if row.local_input is None:
+                return Inputs()
+            own = row.local_input
+            rows = node.datasets.read_own(
+                own["source"], identifier=own["identifier"], canonicaliser=own["canonicaliser"]
+            )
+        else:
+            me = next(part for part in order.participants if part.role == row.role)
+            with node.store.transaction() as tx:
+                dataset = node.datasets.get(tx, me.dataset or "")
+            rows = node.datasets.read(
+                dataset,
+                identifier=me.columns.get("identifier"),
+                value=me.columns.get("value"),
+                group=me.columns.get("group"),
+                use=Use(purpose=order.purpose, recipient=order.consumer, at=datetime.now(UTC)),
+            )
+        return Inputs(identifiers=rows.identifiers, values=rows.values, groups=rows.groups)
+
+    def _finish(self, computation_id: str, order: ComputationOrder, end: object) -> None:
+        """Store how our role ended, with its evidence, and tell the other side."""
+        self._keys.pop(computation_id, None)
+        with self._node.store.transaction() as tx:
+            row = tx.get_one(ComputationRow, computation_id)
+            if row.status in TERMINAL:
+                return
+            if isinstance(end, Transcribed):
+                self._complete(tx, row, order, end)
+                return
+            assert isinstance(end, Exception)
+            if isinstance(end, Withheld):
+                status, code, clause = REFUSED, "withheld", end.rule
+                remedy: str | None = "ask about a larger group of people"
+            else:
+                status, code, clause = FAILED, "failed", None
+                remedy = getattr(end, "remedy", None)
+            reason = _public_reason(end)
+            self._end(tx, row, status, reason, clause=clause, remedy=remedy)
+            self._terminate_transfers(tx, row.id, reason, code=code, clause=clause)
+
+    def _complete(
+        self, tx: Session, row: ComputationRow, order: ComputationOrder, end: Transcribed
+    ) -> None:
+        row.status, row.finished_at = COMPLETED, time.time()
+        row.transcript_h = end.digest.hex()
+        row.signatures = {party: value.hex() for party, value in end.signatures.items()}
+        value = end.outcome.value
+        row.value = dict(value) if isinstance(value, Mapping) else None
+        tx.add(row)
+        for part in order.participants:
+            if row.role != CONSUMER and part.did != self._node.did:
+                continue
+            if row.role == CONSUMER and part.role == CONSUMER:
+                continue
+            self._node.evidence.record(
+                tx,
+                EntryType.COMPLETED,
+                peer=order.consumer if row.role != CONSUMER else part.did,
+                corr=part.agreement,
+                order_h=row.order_h,
+                kind=row.kind,
+                purpose=row.purpose,
+                transcript_h=row.transcript_h,
+                outcome="completed",
+            )
+        if row.role == CONSUMER:
+            for transfer in self._transfers(tx, row.id):
+                self._node.transfers.complete(tx, transfer)
+
+    def _end(
+        self,
+        tx: Session,
+        row: ComputationRow,
+        status: str,
+        reason: str,
+        *,
+        clause: str | None = None,
+        remedy: str | None = None,
+        refused_by: str | None = None,
+    ) -> None:
+        row.status, row.finished_at = status, time.time()
+        row.reason, row.clause, row.remedy = reason, clause, remedy
+        row.refused_by = refused_by or row.refused_by
+        tx.add(row)
+        self._keys.pop(row.id, None)
+        self._node.evidence.record(
+            tx,
+            EntryType.REFUSED if status == REFUSED else EntryType.FAILED,
+            peer=refused_by,
+            order_h=row.order_h,
+            kind=row.kind,
+            purpose=row.purpose,
+            clause=clause,
+            outcome=status.lower(),
+        )
+
+    def _terminate_transfers(
+        self,
+        tx: Session,
+        computation_id: str,
+        reason: str,
+        *,
+        code: str = "failed",
+        clause: str | None = None,
+    ) -> None:
+        for transfer in self._transfers(tx, computation_id):
+            self._node.transfers.terminate(tx, transfer, reason, code=code, clause=clause)
+
+    def _transfers(self, tx: Session, computation_id: str) -> list[TransferRow]:
+        return list(
+            tx.exec(select(TransferRow).where(TransferRow.computation == computation_id)).all()
+        )
+
+    def _expire(self, process: Process) -> None:
+        reason = "not every participant answered before the order's deadline"
+        with self._node.store.transaction() as tx:
+            row = tx.get_one(ComputationRow, process.subject)
+            if row.status in TERMINAL:
+                return
+            waiting = [one.peer for one in self._transfers(tx, row.id) if one.state == REQUESTED]
+            names = f" (no answer from {', '.join(waiting)})" if waiting else ""
+            self._end(tx, row, FAILED, reason + names, remedy="check those nodes, then order again")
+            self._terminate_transfers(tx, row.id, reason)
+        self._node.sessions.cancel(process.subject, Unavailable(reason))
+
+
+def _public_reason(err: Exception) -> str:
+    """A sentence that may leave this node: our own errors' sentences, never an internal one."""
+    if isinstance(err, SHOWN):
+        return str(err)
+    log.error("a role failed", error=type(err).__name__, exc_info=err)
+    return f"an error inside the node ({type(err).__name__}); its log says more"
+
+
+def _all_columns(kind: Kind) -> set[str]:
+    return {column for columns in kind.columns.values() for column in columns}
+
+
+def _group_values(part: _Part) -> tuple[str, ...]:
+    column = part.columns.get("group")
+    return column.values if column else ()
+
+
+def _verify_counts(kind: Kind, asked: ComputationRequest) -> None:
+    least, most = kind.providers
+    if not least <= len(asked.agreements) <= most:
+        wanted = str(least) if least == most else f"{least} to {most}"
+        raise InputRejected(
+            f"{kind.name} takes {wanted} agreements, got {len(asked.agreements)}",
+            remedy="name one agreement for each provider",
+        )
+    if len(set(asked.agreements)) != len(asked.agreements):
+        raise InputRejected("an agreement is named twice", remedy="name each provider once")
+    takes_own = bool(kind.columns_of(CONSUMER))
+    if takes_own and asked.own is None:
+        raise InputRejected(
+            f"in {kind.name} the consumer takes part with its own identifiers",
+            remedy="give your own file and its identifier column (--input FILE --id COLUMN)",
+        )
+    if asked.own is not None and not takes_own:
+        raise InputRejected(
+            f"in {kind.name} the consumer has no data of its own", remedy="leave the input out"
+        )
+
+
+def _choose_columns(
+    kind: Kind, role: str, dataset: dsp.Dataset, wanted: Mapping[str, str]
+) -> dict[str, dsp.Column]:
+    chosen: dict[str, dsp.Column] = {}
+    for needed in kind.columns_of(role):
+        published = [column for column in dataset.columns if column.role == needed]
+        name = wanted.get(needed)
+        fitting = [column for column in published if name in (None, column.name)]
+        if len(fitting) != 1:
+            names = ", ".join(column.name for column in published)
+            raise InputRejected(
+                f"{kind.name} needs one {needed} column of dataset {dataset.id!r}",
+                remedy=f"name it; published as {needed}: {names or 'none'}",
+            )
+        chosen[needed] = fitting[0]
+    return chosen
+
+
+def _canonicaliser(part: _Part) -> str | None:
+    column = part.columns.get("identifier")
+    return column.canonicaliser if column else None
+
+
+def _verify_same_canonicaliser(participants: list[OrderParticipant]) -> None:
+    named = {part.canonicaliser for part in participants if part.columns.get("identifier")}
+    if len(named) > 1:
+        raise InputRejected(
+            "the datasets name their identifiers differently: "
+            + ", ".join(sorted(str(name) for name in named)),
+            remedy="choose datasets with the same canonicaliser",
+        )
+
+
+__all__ = ["ComputationRequest", "Computations", "DatasetRow", "OwnInput"]

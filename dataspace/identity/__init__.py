@@ -1,0 +1,1 @@
+"""Who is speaking: did:web documents, membership credentials and self-issued tokens."""

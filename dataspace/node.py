@@ -1,0 +1,204 @@
+"""One node, put together: home, database, identity, peers, evidence, processes, sessions."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+import structlog
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from eth_account import Account
+from sqlmodel import Session
+
+from dataspace.catalog import Datasets
+from dataspace.computing.computations import Computations
+from dataspace.computing.sessions import Sessions
+from dataspace.errors import InputRejected, ProtocolViolation
+from dataspace.evidence import ANCHOR, Evidence, Space, origin_of_url, write_space
+from dataspace.identity.did import did_of_url, document_of_node
+from dataspace.identity.tokens import Identity
+from dataspace.membership import Application, apply_for_membership
+from dataspace.operator import Operator
+from dataspace.peers import Peers
+from dataspace.processes import Handler, Later, Process, ProcessEngine, schedule
+from dataspace.protocol.delivery import Delivery
+from dataspace.protocol.negotiations import Negotiations
+from dataspace.protocol.transfers import Transfers
+from dataspace.settings import Home, ParticipantKind
+from dataspace.store.engine import Store
+from dataspace.store.tables import Setting
+from ledger.checkpoint import NoteSigner
+from ledger.entry import EntryType
+
+if TYPE_CHECKING:
+    from ledger.evm import EmbeddedChain
+
+log = structlog.get_logger("dataspace.node")
+
+JOIN = "join-space"
+# The operator may be set up after its first members.
+JOIN_GIVE_UP_S = 7 * 86400.0
+
+
+class Node:
+    """Everything one participant's process holds. Parts reach each other through it."""
+
+    def __init__(self, home: Home) -> None:
+        settings = home.settings
+        if settings.kind is ParticipantKind.REGULATOR:
+            raise InputRejected(
+                "a regulator runs no node: it verifies from outside",
+                remedy="run: dataspace audit",
+            )
+        self.home = home
+        self.did = did_of_url(home.url)
+        self.identity = Identity.of(self.did, home.signing_key())
+        self.account_address: str = Account.from_key(home.account_key()).address
+        self.store = Store(home.database_url)
+        self.store.migrate()
+        self.http = httpx2.Client(trust_env=False)
+        self.peers = Peers(self.store, self.identity, self.http, local=settings.local)
+        # One account has one sender at a time: a nonce is counted, not reserved.
+        self.chain_account = threading.Lock()
+        origin = origin_of_url(home.url)
+        self.log_signer = NoteSigner(origin, home.log_key())
+        self.evidence = Evidence(
+            self.store,
+            origin=origin,
+            actor=self.did,
+            signer=self.log_signer,
+            account_key=home.account_key(),
+            account=self.chain_account,
+            anchor_interval_s=settings.anchor_interval_s,
+        )
+        self.delivery = Delivery(self)
+        self.datasets = Datasets(self)
+        self.negotiations = Negotiations(self)
+        self.transfers = Transfers(self)
+        self.sessions = Sessions(self.peers)
+        self.computations = Computations(self)
+        self.operator = Operator(self) if settings.founder else None
+        self.chain = self._embedded_chain() if settings.founder and not settings.chain else None
+        self.engine = ProcessEngine(self.store, self._handlers())
+
+    def start(self) -> None:
+        """Resume what an earlier life left, and join the space if that has not happened yet."""
+        self.computations.recover()
+        if self.operator is not None:
+            self.operator.begin()
+        else:
+            with self.store.transaction() as tx:
+                if not self.member(tx) and self.home.invitation() is not None:
+                    schedule(tx, JOIN, self.did, give_up_after_s=JOIN_GIVE_UP_S)
+        self.engine.start()
+        log.info("node started", did=self.did, kind=self.home.settings.kind)
+
+    def stop(self) -> None:
+        """Finish the work in hand, then close everything."""
+        self.sessions.close()
+        self.engine.stop()
+        if self.chain is not None:
+            self.chain.close()
+        self.http.close()
+        self.store.close()
+        log.info("node stopped", did=self.did)
+
+    def join(self, invitation: str) -> None:
+        """Keep an operator's invitation and join the space with it. Raises InputRejected."""
+        if self.home.settings.operator is None:
+            raise InputRejected(
+                "this node's settings name no operator",
+                remedy="set operator in node.toml, or init the node with --operator URL",
+            )
+        with self.store.transaction() as tx:
+            if self.member(tx):
+                raise InputRejected("this node has joined its space already")
+            self.home.keep_invitation(invitation)
+            schedule(tx, JOIN, self.did, give_up_after_s=JOIN_GIVE_UP_S)
+
+    def document(self) -> dict[str, object]:
+        return document_of_node(did=self.did, url=self.home.url, key=self.identity.key)
+
+    def member(self, tx: Session) -> bool:
+        """Whether this node has its membership credential."""
+        return tx.get(Setting, "membership") is not None
+
+    def identity_signer(self) -> Callable[[bytes], bytes]:
+        """Signs bytes with this node's signing key (Ed25519)."""
+        return self.home.signing_key().sign
+
+    def verify_signature(self, did: str, signed: bytes, signature: bytes) -> None:
+        """Check an Ed25519 signature by `did` over `signed`. Raises ProtocolViolation."""
+        own = did == self.did
+        keys = [self.identity.key] if own else self.peers.resolver.keys(did)
+        for key in keys:
+            raw = key.public_key
+            if isinstance(raw, Ed25519PublicKey):
+                try:
+                    raw.verify(signature, signed)
+                except InvalidSignature:
+                    continue
+                return
+        raise ProtocolViolation(f"the signature is not one of {did}")
+
+    def application(self, *, invitation: str) -> Application:
+        settings = self.home.settings
+        return Application(
+            name=settings.name,
+            kind=settings.kind,
+            invitation=invitation,
+            url=settings.url,
+            log_origin=self.evidence.origin,
+            log_vkey=self.log_signer.vkey,
+            account=self.account_address,
+        )
+
+    def _handlers(self) -> dict[str, Handler]:
+        return {
+            ANCHOR: Handler(self.evidence.anchor),
+            JOIN: Handler(self._join),
+            **self.delivery.handlers(),
+            **self.negotiations.handlers(),
+            **self.transfers.handlers(),
+            **self.computations.handlers(),
+            **(self.operator.handlers() if self.operator else {}),
+        }
+
+    def _embedded_chain(self) -> EmbeddedChain:
+        # py-evm takes half a second to import, and only a founder needs it.
+        from ledger.evm import EmbeddedChain
+
+        return EmbeddedChain(
+            Path(self.home.chain_path),
+            chain_id=self.home.settings.chain_id,
+            funded={self.account_address: 10**24},
+            clock=lambda: int(time.time()),
+        )
+
+    def _join(self, process: Process) -> Later | None:
+        invitation, operator = self.home.invitation(), self.home.settings.operator
+        if invitation is None or operator is None:
+            raise InputRejected(
+                "this node has no invitation to its space",
+                remedy="ask the operator for one, then: dataspace join --invitation CODE",
+            )
+        admission = apply_for_membership(
+            self.http, operator, self.identity, self.application(invitation=invitation)
+        )
+        with self.store.transaction() as tx:
+            tx.merge(Setting(name="membership", value=admission.credential))
+            space = Space(
+                admission.operator, admission.rpc_url, admission.contract, admission.chain_id
+            )
+            write_space(tx, space)
+            self.evidence.record(
+                tx, EntryType.JOINED, peer=admission.operator, outcome=self.home.settings.kind.value
+            )
+        self.home.forget_invitation()
+        log.info("joined the space", operator=admission.operator)
+        return None

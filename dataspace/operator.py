@@ -1,0 +1,187 @@
+"""The operator's service: founds the space, admits participants, keeps the registry and the chain.
+
+Only the founder of a space runs it. Admission: whoever proves a DID and holds an unused invitation
+gets a membership credential of the invitation's kind; its evidence log is registered in the
+`AnchorRegistry` and its chain account gets money for gas.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel import Session, select
+
+from dataspace.errors import Denied, InputRejected, Unavailable
+from dataspace.evidence import Space, read_space, write_space
+from dataspace.identity.tokens import issue_credential
+from dataspace.membership import Admission, Application
+from dataspace.processes import GIVE_UP_S, Handler, Later, Process, schedule
+from dataspace.settings import ParticipantKind
+from dataspace.store.tables import InvitationRow, ParticipantRow, Setting
+from ledger.chain import Registry
+from ledger.entry import EntryType
+
+if TYPE_CHECKING:
+    from dataspace.node import Node
+
+FOUND = "found-space"
+ADMIT = "register-log"
+REGISTRAR_LANE = "registrar"
+INVITATION_LIFETIME_S = 7 * 86400
+# Gas for some ten thousand anchors on a chain that charges one gwei.
+GAS_MONEY_WEI = 10**18
+
+
+class Operator:
+    """The operator's service over the founder's own node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def handlers(self) -> dict[str, Handler]:
+        return {FOUND: Handler(self.found), ADMIT: Handler(self._register_log)}
+
+    def begin(self) -> None:
+        """Found the space at the first start; at every later one check that the chain still has
+        our contract."""
+        with self._node.store.transaction() as tx:
+            schedule(tx, FOUND, self._node.did, give_up_after_s=GIVE_UP_S)
+
+    def invite(self, kind: ParticipantKind) -> str:
+        """A new invitation code for one participant of this kind, good for a week."""
+        if kind is ParticipantKind.OPERATOR:
+            raise InputRejected("a space has one operator", remedy="invite another kind")
+        code = secrets.token_urlsafe(24)
+        with self._node.store.transaction() as tx:
+            expires_at = time.time() + INVITATION_LIFETIME_S
+            tx.add(InvitationRow(code_h=_code_hash(code), kind=kind, expires_at=expires_at))
+        return code
+
+    def admit(self, did: str, application: Application) -> Admission:
+        """Give `did` its membership. The same application repeated gets the same answer."""
+        node = self._node
+        with node.store.transaction() as tx:
+            space = read_space(tx)
+            if space is None:
+                raise Unavailable("the space is being founded", remedy="try again in a moment")
+            invitation = tx.get(InvitationRow, _code_hash(application.invitation))
+            if invitation is None or invitation.used_by not in (None, did):
+                raise Denied(
+                    "the invitation is unknown or was used by another participant",
+                    remedy="ask the operator for a new one: dataspace invite --kind KIND",
+                )
+            if invitation.expires_at < time.time():
+                raise Denied("the invitation has expired", remedy="ask the operator for a new one")
+            if invitation.kind != application.kind:
+                raise Denied(
+                    f"the invitation is for a participant of kind {invitation.kind}, "
+                    f"not {application.kind}",
+                    remedy="ask the operator for an invitation of your kind",
+                )
+            member = tx.get(ParticipantRow, did)
+            if member is None:
+                member = self._add(tx, did, application)
+            invitation.used_by = did
+            tx.add(invitation)
+        return Admission(
+            credential=member.credential,
+            operator=space.operator,
+            rpc_url=space.rpc_url,
+            contract=space.contract,
+            chain_id=space.chain_id,
+        )
+
+    def participants(self) -> list[dict[str, Any]]:
+        """The registry: who is in the space, since when, and where."""
+        with self._node.store.transaction() as tx:
+            rows = tx.exec(select(ParticipantRow)).all()
+        return [
+            {
+                "did": row.did,
+                "kind": row.kind,
+                "name": row.name,
+                "url": row.url,
+                "log": row.log_origin,
+                "joined_at": row.joined_at,
+            }
+            for row in sorted(rows, key=lambda row: row.joined_at)
+        ]
+
+    def found(self, process: Process) -> Later | None:
+        """Deploy the contract, once; join as the first member."""
+        node = self._node
+        rpc_url = node.home.settings.chain or f"{node.home.url}/chain"
+        with node.store.transaction() as tx:
+            deployed = tx.get(Setting, "founder.contract")
+            space = read_space(tx)
+        if deployed is None:
+            # A crash between deployment and this commit leaves an unused contract behind, which
+            # costs gas and harms nobody: no log was registered in it.
+            with node.chain_account:
+                address = Registry.deploy(rpc_url, node.home.account_key())
+            with node.store.transaction() as tx:
+                tx.merge(Setting(name="founder.contract", value=address))
+        else:
+            address = deployed.value
+        registry = Registry(rpc_url, address)
+        registry.verify_code()
+        chain_id = registry.chain_id()
+        if space is None:
+            with node.store.transaction() as tx:
+                write_space(tx, Space(node.did, rpc_url, address, chain_id))
+                self._add(tx, node.did, node.application(invitation="founder-needs-none"))
+                credential = tx.get_one(ParticipantRow, node.did).credential
+                tx.merge(Setting(name="membership", value=credential))
+        return None
+
+    def _add(self, tx: Session, did: str, application: Application) -> ParticipantRow:
+        node = self._node
+        credential = issue_credential(
+            node.identity,
+            subject=did,
+            kind=application.kind,
+            name=application.name,
+            now=int(time.time()),
+        )
+        member = ParticipantRow(
+            did=did,
+            kind=application.kind,
+            name=application.name,
+            url=application.url,
+            log_origin=application.log_origin,
+            account=application.account,
+            credential=credential,
+            joined_at=time.time(),
+        )
+        tx.add(member)
+        node.evidence.record(tx, EntryType.JOINED, peer=did, outcome=application.kind.value)
+        if application.log_origin and application.log_vkey and application.account:
+            schedule(
+                tx, ADMIT, did, application.model_dump(exclude={"invitation"}), lane=REGISTRAR_LANE
+            )
+        tx.flush()
+        return member
+
+    def _register_log(self, process: Process) -> Later | None:
+        """Fund the account and register the log, unless an earlier attempt already did."""
+        node, asked = self._node, process.payload
+        with node.store.transaction() as tx:
+            space = read_space(tx)
+        assert space is not None
+        registry = Registry(space.rpc_url, space.contract, private_key=node.home.account_key())
+        if any(log.origin == asked["log_origin"] for log in registry.logs()):
+            return None
+        with node.chain_account:
+            if asked["account"] != node.account_address:
+                registry.fund(asked["account"], GAS_MONEY_WEI)
+            registry.register(
+                asked["log_origin"], asked["account"], asked["log_vkey"], f"{asked['url']}/tlog"
+            )
+        return None
+
+
+def _code_hash(code: str) -> str:
+    return hashlib.sha256(b"city-dataspace/invitation/1\0" + code.encode()).hexdigest()

@@ -1,0 +1,163 @@
+"""Talking with peers: a fresh token out with every request, every token in verified once.
+
+Outgoing messages carry `Message-Id`; the receiver stores its answer under it, so that a message
+delivered twice is answered twice and acted on once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import httpx2
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, delete
+
+from dataspace.answer import Answer
+from dataspace.errors import ProtocolViolation, Unauthenticated, Unavailable
+from dataspace.evidence import read_space
+from dataspace.identity.did import Resolver, url_of_did, verify_public_address
+from dataspace.identity.tokens import (
+    CLOCK_SKEW_S,
+    Identity,
+    Member,
+    issue_token,
+    open_credential,
+    open_token,
+)
+from dataspace.store.engine import Store
+from dataspace.store.tables import ReceivedRow, ReplayRow, Setting
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+TIMEOUT_S = 20.0
+
+
+class Peers:
+    """The node's one HTTP client to the outside, and the door for what comes from there."""
+
+    def __init__(
+        self, store: Store, identity: Identity, client: httpx2.Client, *, local: bool
+    ) -> None:
+        self._store = store
+        self._identity = identity
+        self._client = client
+        self._local = local
+        self.resolver = Resolver(client, local=local)
+
+    def url_of(self, did: str) -> str:
+        """Base URL of the node with this DID."""
+        return url_of_did(did, local=self._local)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        to: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Answer:
+        """One request to the participant `to`, with a token for it. Raises Unavailable when the
+        peer cannot be reached or answers 429 or 5xx; any other answer is returned."""
+        # The URL may come from the peer (callbackAddress); it must not lead into our own network.
+        verify_public_address(urlsplit(url).hostname or "", local=self._local)
+        token = issue_token(
+            self._identity, audience=to, now=int(time.time()), membership=self._membership()
+        )
+        sent = {"authorization": f"Bearer {token}", **(headers or {})}
+        if body and "content-type" not in sent:
+            sent["content-type"] = "application/json"
+        try:
+            with self._client.stream(
+                method, url, content=body, headers=sent, timeout=timeout_s
+            ) as response:
+                received = bytearray()
+                for chunk in response.iter_bytes():
+                    received += chunk
+                    if len(received) > MAX_ANSWER_BYTES:
+                        raise ProtocolViolation(
+                            f"the answer of {to} exceeds {MAX_ANSWER_BYTES} bytes"
+                        )
+        except (httpx2.HTTPError, httpx2.InvalidURL) as err:
+            raise Unavailable(
+                f"{to} cannot be reached ({type(err).__name__})",
+                remedy="check that the peer's node is running and its address is right",
+            ) from err
+        answer = Answer(response.status_code, dict(response.headers), bytes(received))
+        if answer.status == 429 or answer.status >= 500:
+            raise Unavailable(f"{to} answered {answer.status}: {answer.reason()}")
+        return answer
+
+    def authenticate(self, authorization: str | None) -> Member:
+        """The verified member behind an Authorization header. Raises Unauthenticated."""
+        did, membership = self.authenticate_did(authorization)
+        with self._store.transaction() as tx:
+            space = read_space(tx)
+        if space is None:
+            raise Unavailable("this node has not joined its space yet", remedy="try again shortly")
+        if membership is None:
+            raise Unauthenticated(
+                "the token carries no membership credential",
+                remedy="join the space: ask its operator for an invitation",
+            )
+        return open_credential(
+            membership,
+            subject=did,
+            operator=space.operator,
+            now=int(time.time()),
+            key_of=self.resolver.key,
+        )
+
+    def authenticate_did(self, authorization: str | None) -> tuple[str, str | None]:
+        """The DID behind an Authorization header, member or not, and its credential if any."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated(
+                "this address is for members of the space: no bearer token came",
+                remedy="send Authorization: Bearer with a token signed by your node's key",
+            )
+        now = int(time.time())
+        try:
+            claims = open_token(
+                token, audience=self._identity.did, now=now, key_of=self.resolver.key
+            )
+        except ProtocolViolation as err:
+            raise Unauthenticated(err.sentence, remedy=err.remedy) from err
+        self._spend(claims.did, claims.jti, claims.expires_at, now)
+        return claims.did, claims.membership
+
+    def _spend(self, issuer: str, jti: str, expires_at: int, now: int) -> None:
+        keep_until = float(expires_at + CLOCK_SKEW_S)
+        try:
+            with self._store.transaction() as tx:
+                tx.exec(delete(ReplayRow).where(col(ReplayRow.expires_at) < now))
+                tx.add(ReplayRow(issuer=issuer, jti=jti, expires_at=keep_until))
+        except IntegrityError as err:
+            raise Unauthenticated(
+                "the token was used before", remedy="send a fresh token with each request"
+            ) from err
+
+    def _membership(self) -> str | None:
+        with self._store.transaction() as tx:
+            row = tx.get(Setting, "membership")
+            return row.value if row else None
+
+
+def earlier_answer(tx: Session, peer: str, message_id: str | None) -> ReceivedRow | None:
+    """The answer already given to this message of this peer, if it came before."""
+    return tx.get(ReceivedRow, (peer, message_id)) if message_id else None
+
+
+def remember_answer(tx: Session, peer: str, message_id: str | None, status: int, body: str) -> None:
+    if message_id:
+        tx.add(
+            ReceivedRow(
+                peer=peer,
+                message_id=message_id,
+                status=status,
+                body=body,
+                received_at=time.time(),
+            )
+        )

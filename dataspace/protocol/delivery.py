@@ -1,0 +1,109 @@
+"""The outbox: protocol messages are queued in the transaction of the change they announce.
+
+Messages about one negotiation or transfer share a lane and so arrive in order. Delivery is at
+least once; the `Message-Id` is the same each time.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+from sqlmodel import Session
+
+from dataspace.answer import Answer
+from dataspace.errors import NodeError
+from dataspace.processes import Handler, Process, schedule
+
+if TYPE_CHECKING:
+    from dataspace.node import Node
+
+log = structlog.get_logger("dataspace.delivery")
+
+DELIVER = "deliver"
+
+
+class Message(Protocol):
+    """A protocol message that can be written."""
+
+    def to_bytes(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """What happens after a message was answered or could not be delivered."""
+
+    answered: Callable[[Session, str, Answer], None] | None = None
+    refused: Callable[[Session, str, str], None] | None = None
+
+
+class Rejected(NodeError):
+    """The peer answered a message with a 4xx: sending it again will not help."""
+
+
+class Delivery:
+    """Sends what is queued. Reactions are found by name, as a row cannot hold a function."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._reactions: dict[str, Reaction] = {}
+
+    def on(self, name: str, reaction: Reaction) -> None:
+        """Register what messages queued with `reaction=name` lead to."""
+        self._reactions[name] = reaction
+
+    def handlers(self) -> dict[str, Handler]:
+        return {DELIVER: Handler(self._deliver, self._failed)}
+
+    def queue(
+        self,
+        tx: Session,
+        message: Message,
+        *,
+        to: str,
+        url: str,
+        subject: str,
+        reaction: str = "",
+        last: bool = False,
+    ) -> None:
+        """Queue `message` for the participant `to` in the caller's transaction.
+
+        `last` marks a message that ends its process: if the peer refuses it, nothing follows.
+        """
+        payload: dict[str, Any] = {
+            "to": to,
+            "url": url,
+            "body": message.to_bytes().decode(),
+            "message_id": str(uuid.uuid4()),
+            "reaction": reaction,
+            "last": last,
+        }
+        schedule(tx, DELIVER, subject, payload, lane=f"{DELIVER}:{subject}")
+
+    def _deliver(self, process: Process) -> None:
+        asked = process.payload
+        answer = self._node.peers.send(
+            "POST",
+            asked["url"],
+            to=asked["to"],
+            body=asked["body"].encode(),
+            headers={"message-id": asked["message_id"]},
+        )
+        if 400 <= answer.status < 500 and asked["last"]:
+            # Both sides may end a process at the same moment; each then refuses the other's word.
+            log.info("peer had ended it already", subject=process.subject, to=asked["to"])
+            return
+        if answer.status >= 300:
+            raise Rejected(f"{asked['to']} refused the message: {answer.reason()}")
+        reaction = self._reactions.get(asked["reaction"])
+        if reaction is not None and reaction.answered is not None:
+            with self._node.store.transaction() as tx:
+                reaction.answered(tx, process.subject, answer)
+
+    def _failed(self, tx: Session, process: Process, error: str) -> None:
+        reaction = self._reactions.get(process.payload["reaction"])
+        if reaction is not None and reaction.refused is not None:
+            reaction.refused(tx, process.subject, error)

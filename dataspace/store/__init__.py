@@ -1,0 +1,1 @@
+"""The node's database: tables, the engine with its transaction rules, and migrations."""

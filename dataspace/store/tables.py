@@ -1,0 +1,264 @@
+"""Every table of a node. Rows carry no rules: those live in the modules that change them.
+
+Times are seconds since the epoch (UTC). Every row that two transactions may change has `version`,
+which SQLAlchemy compares on update, so that a lost update is an error and not a silence.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    inspect,
+)
+from sqlmodel import Field, SQLModel
+
+# Named constraints, so that a migration can address them on both databases.
+SQLModel.metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _json(*, nullable: bool = False) -> Any:
+    return Column(JSON, nullable=nullable)
+
+
+class Versioned(SQLModel):
+    """A row whose concurrent change is noticed."""
+
+    version: int = Field(default=1, sa_column_kwargs={"nullable": False})
+
+
+class Setting(SQLModel, table=True):
+    """What the node learned and must remember: its credential, the chain, the contract."""
+
+    __tablename__: ClassVar[Any] = "setting"
+    name: str = Field(primary_key=True)
+    value: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class DatasetRow(SQLModel, table=True):
+    """A dataset this node offers. `columns` is what is published, `source` never is."""
+
+    __tablename__: ClassVar[Any] = "dataset"
+    id: str = Field(primary_key=True)
+    title: str
+    description: str = ""
+    source: str = Field(sa_column=Column(Text, nullable=False))
+    columns: list[dict[str, Any]] = Field(sa_column=_json())
+    grade: str
+    offer: dict[str, Any] = Field(sa_column=_json())
+    content_version: str
+    created_at: float
+
+
+class NegotiationRow(Versioned, table=True):
+    """One contract negotiation as this side sees it; `pid` is ours, `peer_pid` the peer's."""
+
+    __tablename__: ClassVar[Any] = "negotiation"
+    pid: str = Field(primary_key=True)
+    role: str
+    peer: str = Field(index=True)
+    # What the peer's membership credential called it when it asked.
+    peer_kind: str | None = None
+    peer_pid: str | None = None
+    callback: str
+    dataset: str
+    state: str
+    offer: dict[str, Any] = Field(sa_column=_json())
+    agreement: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    reason: str | None = None
+    created_at: float
+    updated_at: float
+    # A peer that repeats its first message gets the negotiation it already has.
+    __table_args__ = (UniqueConstraint("role", "peer", "peer_pid"),)
+
+
+class AgreementRow(Versioned, table=True):
+    """A finalised agreement, the same on both sides. `use_count` is kept by the provider."""
+
+    __tablename__: ClassVar[Any] = "agreement"
+    id: str = Field(primary_key=True)
+    role: str
+    provider: str
+    consumer: str
+    dataset: str
+    document: dict[str, Any] = Field(sa_column=_json())
+    document_h: str
+    negotiation: str
+    finalized_at: float
+    use_count: int = 0
+
+
+class TransferRow(Versioned, table=True):
+    """One transfer process: the protocol's side of a provider's part in a computation."""
+
+    __tablename__: ClassVar[Any] = "transfer"
+    pid: str = Field(primary_key=True)
+    role: str
+    peer: str
+    peer_pid: str | None = None
+    callback: str
+    agreement: str
+    format: str
+    state: str
+    computation: str = Field(index=True)
+    order_jws: str = Field(sa_column=Column(Text, nullable=False))
+    reason: str | None = None
+    clause: str | None = None
+    remedy: str | None = None
+    created_at: float
+    updated_at: float
+    __table_args__ = (UniqueConstraint("role", "peer", "peer_pid"),)
+
+
+class ComputationRow(Versioned, table=True):
+    """One ordered computation in which this node plays `role`."""
+
+    __tablename__: ClassVar[Any] = "computation"
+    id: str = Field(primary_key=True)
+    kind: str
+    role: str
+    consumer: str
+    purpose: str
+    order_jws: str = Field(sa_column=Column(Text, nullable=False))
+    order_h: str = Field(index=True)
+    status: str
+    local_input: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    value: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    report: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    reason: str | None = None
+    clause: str | None = None
+    remedy: str | None = None
+    refused_by: str | None = None
+    transcript_h: str | None = None
+    signatures: dict[str, str] | None = Field(default=None, sa_column=_json(nullable=True))
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+class ProcessRow(Versioned, table=True):
+    """Work that must happen: a delivery, a decision, a run, an anchor. The outbox is part of it.
+
+    `ready` rows are due at `due_at`; while a worker holds the lease nobody else takes them. `lane`
+    orders rows: one row of a lane does not start before the earlier ones are done.
+    """
+
+    __tablename__: ClassVar[Any] = "process"
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str
+    subject: str
+    lane: str = ""
+    payload: dict[str, Any] = Field(sa_column=_json())
+    state: str = "ready"
+    due_at: float
+    lease_until: float = 0.0
+    attempts: int = 0
+    give_up_at: float
+    last_error: str | None = None
+    created_at: float
+    __table_args__ = (Index("ix_process_state_due_at", "state", "due_at"),)
+
+
+class ReceivedRow(SQLModel, table=True):
+    """A message already answered: its sender's id for it, and the answer, to give again."""
+
+    __tablename__: ClassVar[Any] = "received"
+    peer: str = Field(primary_key=True)
+    message_id: str = Field(primary_key=True)
+    status: int
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    received_at: float
+
+
+class ReplayRow(SQLModel, table=True):
+    """A token that was used; kept until it could no longer be accepted anyway."""
+
+    __tablename__: ClassVar[Any] = "replay"
+    issuer: str = Field(primary_key=True)
+    jti: str = Field(primary_key=True)
+    expires_at: float = Field(index=True)
+
+
+class LogStateRow(SQLModel, table=True):
+    """The one row that says how long the evidence log is; appending locks it."""
+
+    __tablename__: ClassVar[Any] = "log_state"
+    id: int = Field(default=1, primary_key=True)
+    size: int = 0
+
+
+class LogNodeRow(SQLModel, table=True):
+    """Hash of one perfect subtree of the evidence log (RFC 6962); level 0 are the leaves."""
+
+    __tablename__: ClassVar[Any] = "log_node"
+    level: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    position: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    value: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class EntryRow(SQLModel, table=True):
+    """An evidence entry: its commitment for ever, its body and salt until they are erased."""
+
+    __tablename__: ClassVar[Any] = "entry"
+    position: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    commitment: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    body: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    salt: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+
+
+class CheckpointRow(Versioned, table=True):
+    """A signed checkpoint and how far its anchoring has come."""
+
+    __tablename__: ClassVar[Any] = "checkpoint"
+    size: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    root: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    note: str = Field(sa_column=Column(Text, nullable=False))
+    transaction: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    transaction_hash: str | None = None
+    block: int | None = None
+    created_at: float
+
+
+class ParticipantRow(SQLModel, table=True):
+    """Operator only: a member of the space."""
+
+    __tablename__: ClassVar[Any] = "participant"
+    did: str = Field(primary_key=True)
+    kind: str
+    name: str
+    url: str | None = None
+    log_origin: str | None = None
+    account: str | None = None
+    credential: str = Field(sa_column=Column(Text, nullable=False))
+    joined_at: float
+
+
+class InvitationRow(SQLModel, table=True):
+    """Operator only: an invitation, by the hash of its code; good for one participant."""
+
+    __tablename__: ClassVar[Any] = "invitation"
+    code_h: str = Field(primary_key=True)
+    kind: str
+    used_by: str | None = None
+    expires_at: float
+
+
+for _table in Versioned.__subclasses__():
+    _mapper = inspect(_table)
+    _mapper.version_id_col = _mapper.local_table.c.version

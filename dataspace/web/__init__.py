@@ -1,0 +1,1 @@
+"""The node's HTTP face: routes translate between requests and the parts that do the work."""

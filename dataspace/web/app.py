@@ -1,0 +1,62 @@
+"""The node's web application: one process, one port, every face of the node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from dataspace import __version__
+from dataspace.node import Node
+from dataspace.web import compute, management, operator, problems, protocol, tlog
+
+# The largest body any route takes is a chunk of a frame; messages have their own, smaller limit.
+MAX_BODY_BYTES = 9 * 1024 * 1024
+
+DESCRIPTION = """A connector node of a trusted city data space.
+
+* **Dataspace Protocol** (`/dsp/2025-1`): catalogue, negotiation, transfer, for members.
+* **compute** (`/compute`): frames of running computations, for their participants.
+* **evidence log** (`/tlog`): checkpoint and tiles for everybody, entry bodies for regulators.
+* **owner's API** (`/api`): with the key in the home's `keys/api.key`.
+
+Errors are `application/problem+json` (RFC 9457) with a `remedy`.
+"""
+
+
+def create_app(node: Node) -> FastAPI:
+    """The application over `node`, which starts and stops with it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(node.start)
+        yield
+        await run_in_threadpool(node.stop)
+
+    app = FastAPI(
+        title="City data space node",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        max_body_size=MAX_BODY_BYTES,
+    )
+    app.state.node = node
+    problems.install(app)
+    for router in (
+        protocol.well_known,
+        protocol.router,
+        compute.router,
+        tlog.router,
+        operator.router,
+        management.router,
+    ):
+        app.include_router(router)
+
+    @app.get("/health", tags=["discovery"])
+    def health() -> dict[str, str]:
+        """Whether the node answers."""
+        return {"status": "ok", "did": node.did}
+
+    return app

@@ -1,0 +1,264 @@
+"""Routes for the node's owner: publish, look, negotiate, compute, and see what happened."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel import col, select
+
+from dataspace import __version__
+from dataspace.catalog import Publication
+from dataspace.computing.computations import ComputationRequest
+from dataspace.evidence import read_space
+from dataspace.identity.did import did_of_url
+from dataspace.node import Node
+from dataspace.settings import ParticipantKind
+from dataspace.store.tables import (
+    AgreementRow,
+    ComputationRow,
+    NegotiationRow,
+    ProcessRow,
+    TransferRow,
+)
+from dataspace.web.access import CurrentNode, CurrentOperator, Owner
+from privacy.kinds import KINDS
+
+router = APIRouter(prefix="/api", tags=["owner's API"], dependencies=[Owner])
+
+
+class NegotiationRequest(BaseModel):
+    """Which offer to ask for: the provider by DID or by its node's URL, and the dataset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    provider: str = Field(min_length=1, max_length=300)
+    dataset: str = Field(min_length=1, max_length=200)
+    offer: str | None = Field(default=None, max_length=300)
+
+
+class InvitationRequest(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ParticipantKind
+
+
+class JoinRequest(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    invitation: str = Field(min_length=16, max_length=128)
+
+
+class CatalogQuery(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(min_length=1, max_length=300)
+
+
+@router.get("/status")
+def status(node: CurrentNode) -> dict[str, Any]:
+    """Who this node is, whether it has joined, how its evidence stands, what waits and why."""
+    with node.store.transaction() as tx:
+        space = read_space(tx)
+        joined = node.member(tx)
+        waiting = tx.exec(
+            select(ProcessRow)
+            .where(col(ProcessRow.state).in_(["ready", "failed"]))
+            .order_by(col(ProcessRow.due_at))
+            .limit(100)
+        ).all()
+    return {
+        "version": __version__,
+        "did": node.did,
+        "kind": node.home.settings.kind,
+        "name": node.home.settings.name,
+        "url": node.home.url,
+        "joined": joined,
+        "space": None
+        if space is None
+        else {
+            "operator": space.operator,
+            "rpc_url": space.rpc_url,
+            "contract": space.contract,
+            "chain_id": space.chain_id,
+        },
+        "log": {
+            "origin": node.evidence.origin,
+            "size": node.evidence.size(),
+            "anchored": node.evidence.anchored_size(),
+        },
+        "processes": [
+            {
+                "id": row.id,
+                "kind": row.kind,
+                "subject": row.subject,
+                "state": row.state,
+                "attempts": row.attempts,
+                "due_in_s": round(row.due_at - time.time(), 1),
+                "last_error": row.last_error,
+            }
+            for row in waiting
+        ],
+    }
+
+
+@router.post("/join", status_code=202)
+def join(node: CurrentNode, asked: JoinRequest) -> dict[str, str]:
+    """Join the space with an operator's invitation; `joined` in the status tells when it has."""
+    node.join(asked.invitation)
+    return {"status": "joining"}
+
+
+@router.get("/kinds")
+def kinds(node: CurrentNode) -> list[dict[str, Any]]:
+    """The computations this node can take part in, and what each party learns in them."""
+    return [
+        {
+            "name": kind.name,
+            "title": kind.title,
+            "title_zh": kind.title_zh,
+            "leakage": dict(kind.leakage),
+            "columns": {role: list(names) for role, names in kind.columns.items()},
+        }
+        for kind in KINDS.values()
+    ]
+
+
+@router.get("/datasets")
+def datasets(node: CurrentNode) -> list[dict[str, Any]]:
+    """What this node offers."""
+    return [node.datasets.describe(row).to_json() for row in node.datasets.all()]
+
+
+@router.post("/datasets", status_code=201)
+def publish(node: CurrentNode, publication: Publication) -> dict[str, Any]:
+    """Publish a dataset; answers with its catalogue entry and quality report."""
+    return node.datasets.publish(publication)
+
+
+@router.post("/catalog")
+def peer_catalog(node: CurrentNode, query: CatalogQuery) -> dict[str, Any]:
+    """The catalogue of another node, as it shows it to this one."""
+    return node.transfers.fetch_catalog(query.url).to_json()
+
+
+@router.post("/negotiations", status_code=202)
+def negotiate(node: CurrentNode, asked: NegotiationRequest) -> dict[str, Any]:
+    """Begin to negotiate; poll the answer's id until the state is FINALIZED or TERMINATED."""
+    did = asked.provider if asked.provider.startswith("did:") else did_of_url(asked.provider)
+    pid = node.negotiations.request(did, asked.dataset, asked.offer)
+    return _negotiation(node.negotiations.get(pid))
+
+
+@router.get("/negotiations")
+def negotiations(node: CurrentNode) -> list[dict[str, Any]]:
+    return [_negotiation(row) for row in node.negotiations.all()]
+
+
+@router.get("/negotiations/{pid}")
+def negotiation(node: CurrentNode, pid: str) -> dict[str, Any]:
+    return _negotiation(node.negotiations.get(pid))
+
+
+@router.get("/agreements")
+def agreements(node: CurrentNode) -> list[dict[str, Any]]:
+    """Every agreement in force, as consumer or as provider."""
+    return [_agreement(row) for row in node.negotiations.agreements()]
+
+
+@router.post("/computations", status_code=202)
+def compute(node: CurrentNode, asked: ComputationRequest) -> dict[str, Any]:
+    """Order a computation; poll the answer's id until its status is final."""
+    return _computation(node, node.computations.order(asked))
+
+
+@router.get("/computations")
+def computations(node: CurrentNode) -> list[dict[str, Any]]:
+    return [_computation(node, row) for row in node.computations.all()]
+
+
+@router.get("/computations/{computation}")
+def computation(node: CurrentNode, computation: str) -> dict[str, Any]:
+    return _computation(node, node.computations.get(computation))
+
+
+@router.get("/transfers")
+def transfers(node: CurrentNode) -> list[dict[str, Any]]:
+    """The protocol's side of the computations: one transfer for each provider's part."""
+    with node.store.transaction() as tx:
+        rows = tx.exec(select(TransferRow).order_by(col(TransferRow.created_at).desc())).all()
+    return [
+        row.model_dump(exclude={"order_jws", "version", "callback"}, exclude_none=True)
+        for row in rows
+    ]
+
+
+@router.get("/log")
+def log_entries(
+    node: CurrentNode,
+    start: Annotated[int, Query(ge=0)] = 0,
+    end: Annotated[int, Query(ge=0)] = 1000,
+) -> list[dict[str, Any] | None]:
+    """This node's own evidence, as an auditor would be shown it."""
+    return [entry.to_json() if entry else None for entry in node.evidence.entries(start, end)]
+
+
+@router.post("/invitations", status_code=201)
+def invite(operator: CurrentOperator, asked: InvitationRequest) -> dict[str, str]:
+    """A code with which one participant of this kind can join the space."""
+    return {"invitation": operator.invite(asked.kind)}
+
+
+def _negotiation(row: NegotiationRow) -> dict[str, Any]:
+    return {
+        "id": row.pid,
+        "role": row.role,
+        "peer": row.peer,
+        "dataset": row.dataset,
+        "state": row.state,
+        "agreement": (row.agreement or {}).get("@id") if row.state == "FINALIZED" else None,
+        "reason": row.reason if row.state == "TERMINATED" else None,
+    }
+
+
+def _agreement(row: AgreementRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "role": row.role,
+        "provider": row.provider,
+        "consumer": row.consumer,
+        "dataset": row.dataset,
+        "use_count": row.use_count,
+        "sha256": row.document_h,
+        "document": row.document,
+    }
+
+
+def _computation(node: Node, row: ComputationRow) -> dict[str, Any]:
+    refusal = {
+        "reason": row.reason,
+        "clause": row.clause,
+        "remedy": row.remedy,
+        "refused_by": row.refused_by,
+    }
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "role": row.role,
+        "purpose": row.purpose,
+        "status": row.status,
+        "value": row.value,
+        "refusal": refusal if row.reason else None,
+        "own_input": None
+        if row.local_input is None
+        else {"rows": row.local_input["rows"], "excluded": row.local_input["excluded"]},
+        "progress": node.computations.progress(row),
+        "order_sha256": row.order_h,
+        "transcript_sha256": row.transcript_h,
+        "signatures": row.signatures,
+        "created_at": row.created_at,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+    }

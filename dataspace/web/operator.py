@@ -1,0 +1,59 @@
+"""Routes of the operator's service: admission, the registry, and the space's chain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+
+from dataspace.errors import InputRejected, NotFound, Unavailable
+from dataspace.evidence import read_space
+from dataspace.membership import Admission, Application
+from dataspace.web.access import CurrentNode, CurrentOperator
+
+router = APIRouter(tags=["operator"])
+
+
+@router.post("/operator/participants")
+def admit(
+    request: Request, node: CurrentNode, operator: CurrentOperator, application: Application
+) -> Admission:
+    """Join the space: a DID proved by token, and an invitation."""
+    did, _ = node.peers.authenticate_did(request.headers.get("authorization"))
+    return operator.admit(did, application)
+
+
+@router.get("/operator/participants")
+def participants(operator: CurrentOperator) -> list[dict[str, Any]]:
+    """The registry of the space's participants."""
+    return operator.participants()
+
+
+@router.get("/operator/space")
+def space(node: CurrentNode, operator: CurrentOperator) -> dict[str, Any]:
+    """Where the space's chain and contract are: all that an auditor needs to begin."""
+    with node.store.transaction() as tx:
+        found = read_space(tx)
+    if found is None:
+        raise Unavailable("the space is being founded", remedy="try again in a moment")
+    return {
+        "operator": found.operator,
+        "rpc_url": found.rpc_url,
+        "contract": found.contract,
+        "chain_id": found.chain_id,
+    }
+
+
+async def _rpc_body(request: Request) -> Any:
+    try:
+        return await request.json()
+    except (ValueError, RecursionError) as err:
+        raise InputRejected("the body is not JSON", remedy="send a JSON-RPC 2.0 request") from err
+
+
+@router.post("/chain")
+def chain(node: CurrentNode, body: Annotated[Any, Depends(_rpc_body)]) -> Any:
+    """JSON-RPC of the embedded chain."""
+    if node.chain is None:
+        raise NotFound("this node serves no chain", remedy="use the RPC of /operator/space")
+    return node.chain.handle(body)

@@ -1,0 +1,172 @@
+"""Work that was scheduled happens, in order, whatever dies in between."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlmodel import Session, select
+
+from dataspace.errors import InputRejected, Unavailable
+from dataspace.processes import Handler, Later, Process, ProcessEngine, schedule
+from dataspace.store.engine import Store
+from dataspace.store.tables import ProcessRow, Setting
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(f"sqlite:///{tmp_path / 'node.sqlite'}")
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+class Recorder:
+    """A handler that notes what it was given and says when the last expected piece came."""
+
+    def __init__(self, expected: int) -> None:
+        self.seen: list[str] = []
+        self.done = threading.Event()
+        self._expected = expected
+        self._lock = threading.Lock()
+
+    def __call__(self, process: Process) -> None:
+        with self._lock:
+            self.seen.append(process.subject)
+            if len(self.seen) == self._expected:
+                self.done.set()
+
+
+def run(store: Store, handlers: dict[str, Handler], done: threading.Event) -> None:
+    engine = ProcessEngine(store, handlers)
+    engine.start()
+    assert done.wait(20)
+    engine.stop()
+
+
+def rows(store: Store) -> list[ProcessRow]:
+    with store.transaction() as tx:
+        return list(tx.exec(select(ProcessRow)).all())
+
+
+def test_everything_scheduled_happens_once(store: Store) -> None:
+    recorder = Recorder(30)
+    with store.transaction() as tx:
+        for number in range(30):
+            schedule(tx, "work", str(number))
+    run(store, {"work": Handler(recorder)}, recorder.done)
+    assert sorted(recorder.seen, key=int) == [str(number) for number in range(30)]
+    assert {row.state for row in rows(store)} == {"done"}
+
+
+def test_a_lane_keeps_its_order(store: Store) -> None:
+    recorder = Recorder(20)
+    with store.transaction() as tx:
+        for number in range(20):
+            schedule(tx, "work", str(number), lane="one")
+    run(store, {"work": Handler(recorder)}, recorder.done)
+    assert recorder.seen == [str(number) for number in range(20)]
+
+
+def test_a_rolled_back_transaction_schedules_nothing(store: Store) -> None:
+    def scheduled_and_then_failed() -> None:
+        with store.transaction() as tx:
+            tx.add(Setting(name="a", value="b"))
+            schedule(tx, "work", "never")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        scheduled_and_then_failed()
+    assert rows(store) == []
+    with store.transaction() as tx:
+        assert tx.get(Setting, "a") is None
+
+
+def test_what_is_unavailable_is_tried_again(store: Store) -> None:
+    done = threading.Event()
+
+    def flaky(process: Process) -> None:
+        if process.attempts < 3:
+            raise Unavailable("the peer is away")
+        done.set()
+
+    with store.transaction() as tx:
+        schedule(tx, "work", "one")
+    run(store, {"work": Handler(flaky)}, done)
+    assert [(row.state, row.attempts) for row in rows(store)] == [("done", 3)]
+
+
+def test_a_process_given_up_tells_the_state_that_waits_for_it(store: Store) -> None:
+    told = threading.Event()
+    reasons: list[str] = []
+
+    def away(_: Process) -> None:
+        raise Unavailable("the peer is away")
+
+    def failed(tx: Session, process: Process, error: str) -> None:
+        tx.add(Setting(name=process.subject, value=error))
+        reasons.append(error)
+        told.set()
+
+    with store.transaction() as tx:
+        schedule(tx, "work", "one", give_up_after_s=0.15)
+    run(store, {"work": Handler(away, failed)}, told)
+    assert reasons == ["the peer is away"]
+    assert [row.state for row in rows(store)] == ["failed"]
+
+
+def test_an_error_ends_the_process_and_not_the_engine(store: Store) -> None:
+    recorder = Recorder(1)
+
+    def broken(_: Process) -> None:
+        raise InputRejected("it cannot be done")
+
+    with store.transaction() as tx:
+        schedule(tx, "broken", "one")
+        schedule(tx, "unknown", "two")
+        schedule(tx, "work", "three", after_s=0.1)
+    run(store, {"broken": Handler(broken), "work": Handler(recorder)}, recorder.done)
+    states = {row.subject: (row.state, row.last_error) for row in rows(store)}
+    assert states["one"] == ("failed", "it cannot be done")
+    assert states["two"][0] == "failed"
+    assert states["three"][0] == "done"
+
+
+def test_later_means_called_again(store: Store) -> None:
+    calls: list[int] = []
+    done = threading.Event()
+
+    def slow(process: Process) -> Later | None:
+        calls.append(process.attempts)
+        if len(calls) < 3:
+            return Later(0.01)
+        done.set()
+        return None
+
+    with store.transaction() as tx:
+        schedule(tx, "work", "one")
+    run(store, {"work": Handler(slow)}, done)
+    assert len(calls) == 3
+
+
+def test_a_lease_of_an_earlier_life_is_taken_back_at_start(store: Store) -> None:
+    recorder = Recorder(1)
+    with store.transaction() as tx:
+        schedule(tx, "work", "one")
+    with store.transaction() as tx:
+        row = tx.exec(select(ProcessRow)).one()
+        row.lease_until = time.time() + 3600
+        tx.add(row)
+    run(store, {"work": Handler(recorder)}, recorder.done)
+    assert recorder.seen == ["one"]
+
+
+def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'node.sqlite'}"
+    first = Store(url)
+    first.migrate()
+    with first.transaction() as tx:
+        tx.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(InputRejected, match="later version"):
+        first.migrate()
