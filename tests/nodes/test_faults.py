@@ -1,0 +1,127 @@
+"""A node killed at any moment comes back with everything it had promised."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataspace.client import Refused
+
+from .conftest import PURPOSE, City, terms
+
+
+def ended(state: dict[str, Any]) -> bool:
+    return state.get("state", state.get("status")) in (
+        "FINALIZED",
+        "TERMINATED",
+        "COMPLETED",
+        "REFUSED",
+        "FAILED",
+    )
+
+
+def revive(city: City, name: str) -> None:
+    node = city.node(name)
+    node.start()
+    node.wait_until_healthy()
+
+
+def run_audit(city: City) -> subprocess.CompletedProcess[str]:
+    space = city.space.operator.client.status()["space"]
+    command = [
+        *(sys.executable, "-m", "dataspace.cli", "audit", "--json"),
+        *("--rpc", space["rpc_url"], "--contract", space["contract"]),
+        *("--home", str(city.regulator.path)),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_chain_survives_the_death_of_the_operator(city: City) -> None:
+    city.space.wait_until_anchored()
+    before = city.node("insurer").client.status()["log"]["anchored"]
+    city.space.operator.kill()
+    # Evidence goes on without a chain, and catches up when there is one again.
+    result = city.compute("psi-cardinality/1", ["residents", "contracts"])
+    assert result.value["count"] > 0
+    revive(city, "operator")
+    city.space.wait_until_anchored()
+    assert city.node("insurer").client.status()["log"]["anchored"] > before
+    audited = run_audit(city)
+    assert audited.returncode == 0, audited.stdout + audited.stderr
+
+
+def test_an_order_waits_for_a_provider_that_is_down(city: City) -> None:
+    provider = city.node("insurer")
+    # The dataset's description is read when ordering, so the order is made first.
+    asked = {
+        "kind": "private-sum/1",
+        "agreements": [city.agreements["health"], city.agreements["contracts"]],
+        "purpose": PURPOSE,
+    }
+    begun = city.consumer.call("POST", "/api/computations", asked)
+    provider.kill()
+    revive(city, "insurer")
+    found = city.consumer.poll(f"/api/computations/{begun['id']}", ended, 90.0)
+    # Killed before its role ran, it runs now; killed while it ran, both sides know that it failed.
+    if found["status"] == "FAILED":
+        assert "restarted" in found["refusal"]["reason"]
+    else:
+        assert found["status"] == "COMPLETED"
+    expected = city.compute("private-sum/1", ["health", "contracts"])
+    assert expected.value["count"] > 0
+
+
+def test_a_negotiation_survives_the_death_of_the_consumer(city: City) -> None:
+    body = {"provider": city.node("insurer").url, "dataset": "contracts"}
+    begun = city.consumer.call("POST", "/api/negotiations", body)
+    city.node("institute").kill()
+    revive(city, "institute")
+    found = city.consumer.poll(f"/api/negotiations/{begun['id']}", ended, 60.0)
+    assert found["state"] == "FINALIZED"
+    theirs = city.node("insurer").client.agreements()
+    assert found["agreement"] in {one["id"] for one in theirs}
+
+
+def test_a_provider_killed_while_it_computes_ends_the_run_on_both_sides(
+    city: City, tmp_path: Path
+) -> None:
+    provider = city.node("civil-affairs")
+    big = tmp_path / "big.csv"
+    with big.open("w", encoding="utf-8", newline="") as target:
+        writer = csv.writer(target)
+        writer.writerow(["person"])
+        writer.writerows([f"person-{number}"] for number in range(60_000))
+    identifier = {"name": "person", "role": "identifier"}
+    provider.client.publish("big", big, [identifier], terms=terms())
+    agreement = city.consumer.negotiate(provider.url, "big")
+    asked = {
+        "kind": "psi/1",
+        "agreements": [agreement],
+        "purpose": PURPOSE,
+        "own": {"source": str(big), "identifier": "person"},
+    }
+    begun = city.consumer.call("POST", "/api/computations", asked)
+
+    def running(one: dict[str, Any]) -> bool:
+        return bool(one["status"] == "RUNNING")
+
+    # The consumer runs when every provider has started.
+    city.consumer.poll(f"/api/computations/{begun['id']}", running, 60.0)
+    provider.kill()
+    revive(city, "civil-affairs")
+    found = city.consumer.poll(f"/api/computations/{begun['id']}", ended, 90.0)
+    assert found["status"] == "FAILED"
+    assert "restarted" in found["refusal"]["reason"]
+    theirs = provider.client.call("GET", f"/api/computations/{begun['id']}")
+    assert theirs["status"] == "FAILED"
+    with pytest.raises(Refused):
+        city.consumer.compute("psi/1", [agreement], purpose="marketing", own=(big, "person"))
+
+
+def test_after_all_that_the_logs_are_consistent(city: City) -> None:
+    city.space.wait_until_anchored()
+    audited = run_audit(city)
+    assert audited.returncode == 0, audited.stdout + audited.stderr
