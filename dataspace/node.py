@@ -32,6 +32,7 @@ from dataspace.protocol.transfers import Transfers
 from dataspace.settings import Home, ParticipantKind
 from dataspace.store.engine import Store
 from dataspace.store.tables import Setting
+from dataspace.tidying import Tidying
 from ledger.checkpoint import NoteSigner
 from ledger.entry import EntryType
 
@@ -82,6 +83,7 @@ class Node:
         self.transfers = Transfers(self)
         self.sessions = Sessions(self.peers)
         self.computations = Computations(self)
+        self.tidying = Tidying(self.store)
         self.operator = Operator(self) if settings.founder else None
         self.chain = self._embedded_chain() if settings.founder and not settings.chain else None
         self.engine = ProcessEngine(self.store, self._handlers())
@@ -95,6 +97,7 @@ class Node:
             with self.store.transaction() as tx:
                 if not self.member(tx) and self.home.invitation() is not None:
                     schedule(tx, JOIN, self.did, give_up_after_s=JOIN_GIVE_UP_S)
+        self.tidying.begin()
         self.engine.start()
         log.info("node started", did=self.did, kind=self.home.settings.kind)
 
@@ -166,6 +169,7 @@ class Node:
             **self.negotiations.handlers(),
             **self.transfers.handlers(),
             **self.computations.handlers(),
+            **self.tidying.handlers(),
             **(self.operator.handlers() if self.operator else {}),
         }
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, delete
+from sqlmodel import Session
 
 from dataspace.answer import Answer
 from dataspace.errors import ProtocolViolation, Unauthenticated, Unavailable
@@ -125,14 +125,13 @@ class Peers:
             )
         except ProtocolViolation as err:
             raise Unauthenticated(err.sentence, remedy=err.remedy) from err
-        self._spend(claims.did, claims.jti, claims.expires_at, now)
+        self._spend(claims.did, claims.jti, claims.expires_at)
         return claims.did, claims.membership
 
-    def _spend(self, issuer: str, jti: str, expires_at: int, now: int) -> None:
+    def _spend(self, issuer: str, jti: str, expires_at: int) -> None:
         keep_until = float(expires_at + CLOCK_SKEW_S)
         try:
             with self._store.transaction() as tx:
-                tx.exec(delete(ReplayRow).where(col(ReplayRow.expires_at) < now))
                 tx.add(ReplayRow(issuer=issuer, jti=jti, expires_at=keep_until))
         except IntegrityError as err:
             raise Unauthenticated(

@@ -110,7 +110,7 @@ def is_scheduled(tx: Session, kind: str, subject: str) -> bool:
 class ProcessEngine:
     """Runs due processes in a fixed number of threads."""
 
-    def __init__(self, store: Store, handlers: Mapping[str, Handler], *, workers: int = 4) -> None:
+    def __init__(self, store: Store, handlers: Mapping[str, Handler], *, workers: int = 8) -> None:
         self._store = store
         self._handlers = handlers
         self._workers = workers

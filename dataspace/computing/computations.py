@@ -10,36 +10,34 @@ from __future__ import annotations
 
 import secrets
 import time
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
 from connectors.table import Use
-from contracts import messages as dsp
-from contracts.evaluation import required_min_cohort
-from contracts.odrl import Agreement
 from contracts.order import (
     ComputationOrder,
-    OrderParticipant,
     open_order,
     order_hash,
     sign_order,
 )
-from contracts.party import Party
+from dataspace.computing.ordering import (
+    ComputationRequest,
+    find_part,
+    make_order,
+    verify_counts,
+)
 from dataspace.computing.sessions import Drive
 from dataspace.computing.sessions import Session as Run
-from dataspace.errors import SHOWN, InputRejected, NotFound, Unavailable
+from dataspace.errors import SHOWN, NotFound, Unavailable
 from dataspace.processes import Handler, Process, schedule
-from dataspace.store.tables import AgreementRow, ComputationRow, DatasetRow, TransferRow
+from dataspace.store.tables import ComputationRow, TransferRow
 from ledger.entry import EntryType
 from privacy.errors import Withheld
-from privacy.kinds import ConsumerSecrets, Inputs, Kind, Parameters
+from privacy.kinds import CONSUMER, ConsumerSecrets, Inputs, Parameters
 from privacy.kinds import kind as kind_named
 from privacy.paillier import PrivateKey, generate_keypair
 from privacy.transcript import Transcribed, transcribed
@@ -51,7 +49,6 @@ log = structlog.get_logger("dataspace.computations")
 
 RUN = "run-computation"
 EXPIRE = "expire-computation"
-CONSUMER = "consumer"
 KEY_BITS = 2048
 
 REQUESTED, RUNNING, COMPLETED, REFUSED, FAILED = (
@@ -62,43 +59,6 @@ REQUESTED, RUNNING, COMPLETED, REFUSED, FAILED = (
     "FAILED",
 )
 TERMINAL = frozenset({COMPLETED, REFUSED, FAILED})
-
-
-class OwnInput(BaseModel):
-    """The consumer's own identifiers, for a kind in which it takes part with data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str = Field(min_length=1, max_length=2000, description="a file this node can read")
-    identifier: str = Field(min_length=1, max_length=200, description="its identifier column")
-
-
-class ComputationRequest(BaseModel):
-    """What the owner of a consumer's node asks for.
-
-    `agreements` are in the order of the kind's provider roles (left, right; provider-1, …).
-    `columns` gives, for each agreement, the column to use in a role where the dataset publishes
-    more than one. `min_cohort` defaults to the largest any agreement demands.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: str
-    agreements: tuple[str, ...] = Field(min_length=1, max_length=16)
-    purpose: str = Field(min_length=1, max_length=200)
-    min_cohort: int | None = Field(default=None, ge=0, le=1_000_000)
-    columns: dict[str, dict[str, str]] = Field(default_factory=dict)
-    groups: tuple[str, ...] = Field(default=(), max_length=500)
-    own: OwnInput | None = None
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One provider's part while an order is being made."""
-
-    agreement: AgreementRow
-    policy: Agreement
-    columns: dict[str, dsp.Column]
 
 
 class Computations:
@@ -134,10 +94,10 @@ class Computations:
         """Sign an order and request its transfers. Raises InputRejected or NotFound at once for
         what can be seen to be wrong without asking a provider's policy."""
         kind = kind_named(asked.kind)
-        _verify_counts(kind, asked)
-        parts = [self._part(kind, agreement, asked) for agreement in asked.agreements]
+        verify_counts(kind, asked)
+        parts = [find_part(self._node, kind, one, asked) for one in asked.agreements]
         key = generate_keypair(KEY_BITS) if kind.needs_key else None
-        order = self._order(kind, asked, parts, key)
+        order = make_order(self._node, kind, asked, parts, key.public_key if key else None)
         jws = sign_order(order, self._node.identity.key, self._node.identity.kid, "Ed25519")
         row = ComputationRow(
             id=order.id,
@@ -246,73 +206,6 @@ class Computations:
             "sent_bytes": run.sent_bytes,
             "received_bytes": run.received_bytes,
         }
-
-    def _part(self, kind: Kind, agreement_id: str, asked: ComputationRequest) -> _Part:
-        with self._node.store.transaction() as tx:
-            agreement = tx.get(AgreementRow, agreement_id)
-        if agreement is None or agreement.role != Party.CONSUMER.value:
-            raise NotFound(
-                f"this node holds no agreement {agreement_id[:80]!r} as consumer",
-                remedy="negotiate one first: dataspace negotiate PROVIDER DATASET",
-            )
-        dataset = self._node.transfers.fetch_dataset(agreement.provider, agreement.dataset)
-        wanted = asked.columns.get(agreement_id, {})
-        number = asked.agreements.index(agreement_id)
-        role = [name for name in kind.roles(len(asked.agreements)) if name != CONSUMER][number]
-        return _Part(
-            agreement=agreement,
-            policy=Agreement.model_validate(agreement.document),
-            columns=_choose_columns(kind, role, dataset, wanted),
-        )
-
-    def _order(
-        self,
-        kind: Kind,
-        asked: ComputationRequest,
-        parts: list[_Part],
-        key: PrivateKey | None,
-    ) -> ComputationOrder:
-        now = datetime.now(UTC).replace(microsecond=0)
-        providers = [name for name in kind.roles(len(parts)) if name != CONSUMER]
-        participants = [
-            OrderParticipant(
-                role=name,
-                did=part.agreement.provider,
-                agreement=part.agreement.id,
-                dataset=part.agreement.dataset,
-                columns={role: column.name for role, column in part.columns.items()},
-                canonicaliser=_canonicaliser(part),
-            )
-            for name, part in zip(providers, parts, strict=True)
-        ]
-        _verify_same_canonicaliser(participants)
-        participants.append(
-            OrderParticipant(
-                role=CONSUMER,
-                did=self._node.did,
-                agreement=None,
-                dataset=None,
-                columns={},
-                canonicaliser=participants[0].canonicaliser if asked.own else None,
-            )
-        )
-        groups = asked.groups or tuple(
-            sorted({value for part in parts for value in _group_values(part)})
-        )
-        demanded = max(required_min_cohort(part.policy) for part in parts)
-        return ComputationOrder(
-            id=str(uuid.uuid4()),
-            kind=kind.name,
-            consumer=self._node.did,
-            participants=tuple(participants),
-            purpose=asked.purpose,
-            min_cohort=demanded if asked.min_cohort is None else asked.min_cohort,
-            public_key=key.public_key.to_hex() if key else None,
-            groups=groups if "group" in _all_columns(kind) else (),
-            nonce=secrets.token_urlsafe(16),
-            issued_at=now,
-            expires_at=now + timedelta(seconds=self._node.home.settings.computation_deadline_s),
-        )
 
     def _own_input(
         self, asked: ComputationRequest, order: ComputationOrder
@@ -532,70 +425,3 @@ def _public_reason(err: Exception) -> str:
         return str(err)
     log.error("a role failed", error=type(err).__name__, exc_info=err)
     return f"an error inside the node ({type(err).__name__}); its log says more"
-
-
-def _all_columns(kind: Kind) -> set[str]:
-    return {column for columns in kind.columns.values() for column in columns}
-
-
-def _group_values(part: _Part) -> tuple[str, ...]:
-    column = part.columns.get("group")
-    return column.values if column else ()
-
-
-def _verify_counts(kind: Kind, asked: ComputationRequest) -> None:
-    least, most = kind.providers
-    if not least <= len(asked.agreements) <= most:
-        wanted = str(least) if least == most else f"{least} to {most}"
-        raise InputRejected(
-            f"{kind.name} takes {wanted} agreements, got {len(asked.agreements)}",
-            remedy="name one agreement for each provider",
-        )
-    if len(set(asked.agreements)) != len(asked.agreements):
-        raise InputRejected("an agreement is named twice", remedy="name each provider once")
-    takes_own = bool(kind.columns_of(CONSUMER))
-    if takes_own and asked.own is None:
-        raise InputRejected(
-            f"in {kind.name} the consumer takes part with its own identifiers",
-            remedy="give your own file and its identifier column (--input FILE --id COLUMN)",
-        )
-    if asked.own is not None and not takes_own:
-        raise InputRejected(
-            f"in {kind.name} the consumer has no data of its own", remedy="leave the input out"
-        )
-
-
-def _choose_columns(
-    kind: Kind, role: str, dataset: dsp.Dataset, wanted: Mapping[str, str]
-) -> dict[str, dsp.Column]:
-    chosen: dict[str, dsp.Column] = {}
-    for needed in kind.columns_of(role):
-        published = [column for column in dataset.columns if column.role == needed]
-        name = wanted.get(needed)
-        fitting = [column for column in published if name in (None, column.name)]
-        if len(fitting) != 1:
-            names = ", ".join(column.name for column in published)
-            raise InputRejected(
-                f"{kind.name} needs one {needed} column of dataset {dataset.id!r}",
-                remedy=f"name it; published as {needed}: {names or 'none'}",
-            )
-        chosen[needed] = fitting[0]
-    return chosen
-
-
-def _canonicaliser(part: _Part) -> str | None:
-    column = part.columns.get("identifier")
-    return column.canonicaliser if column else None
-
-
-def _verify_same_canonicaliser(participants: list[OrderParticipant]) -> None:
-    named = {part.canonicaliser for part in participants if part.columns.get("identifier")}
-    if len(named) > 1:
-        raise InputRejected(
-            "the datasets name their identifiers differently: "
-            + ", ".join(sorted(str(name) for name in named)),
-            remedy="choose datasets with the same canonicaliser",
-        )
-
-
-__all__ = ["ComputationRequest", "Computations", "DatasetRow", "OwnInput"]

@@ -34,6 +34,7 @@ from dataspace.errors import InputRejected, NotFound, ProtocolViolation
 from dataspace.identity.tokens import Member
 from dataspace.processes import Handler, Process, schedule
 from dataspace.protocol import Pids
+from dataspace.protocol.catalogues import fetch_dataset
 from dataspace.protocol.delivery import Reaction
 from dataspace.store.tables import AgreementRow, DatasetRow, NegotiationRow
 from ledger.entry import EntryType
@@ -62,7 +63,7 @@ class Negotiations:
 
     def request(self, provider: str, dataset_id: str, offer_id: str | None = None) -> str:
         """Ask `provider` (a DID) for an agreement on the dataset's offer; returns our pid."""
-        dataset = self._node.transfers.fetch_dataset(provider, dataset_id)
+        dataset = fetch_dataset(self._node.peers, provider, dataset_id)
         offers = {offer.id: offer for offer in dataset.has_policy}
         if offer_id is not None and offer_id not in offers:
             raise NotFound(

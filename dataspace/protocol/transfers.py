@@ -12,7 +12,6 @@ import time
 import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from sqlmodel import Session, select
 
@@ -26,7 +25,6 @@ from contracts.party import Party
 from contracts.transfer import TERMINAL, TransferMessage, TransferState, next_state
 from dataspace.answer import Answer
 from dataspace.errors import Denied, InputRejected, NotFound, ProtocolViolation
-from dataspace.identity.did import did_of_url
 from dataspace.identity.tokens import Member
 from dataspace.processes import Handler, Process, schedule
 from dataspace.protocol import Pids
@@ -57,34 +55,6 @@ class Transfers:
         return {DECIDE: Handler(self._decide, self._decide_failed)}
 
     # ---- consumer ---------------------------------------------------------------------------
-
-    def fetch_dataset(self, provider: str, dataset: str) -> dsp.Dataset:
-        """The dataset as the provider's catalogue shows it now."""
-        url = (
-            f"{self._node.peers.url_of(provider)}{BASE}/catalog/datasets/{quote(dataset, safe='')}"
-        )
-        answer = self._node.peers.send("GET", url, to=provider)
-        if answer.status == 404:
-            raise NotFound(
-                f"{provider} offers no dataset {dataset[:80]!r}",
-                remedy="look at its catalogue: dataspace catalog URL",
-            )
-        if answer.status >= 300:
-            raise ProtocolViolation(f"{provider} refused its catalogue: {answer.reason()}")
-        return dsp.parse(dsp.Dataset, answer.body)
-
-    def fetch_catalog(self, url: str) -> dsp.Catalog:
-        """The catalogue of the node at `url`."""
-        did = did_of_url(url.rstrip("/"))
-        answer = self._node.peers.send(
-            "POST",
-            f"{url.rstrip('/')}{BASE}/catalog/request",
-            to=did,
-            body=dsp.CatalogRequestMessage().to_bytes(),
-        )
-        if answer.status >= 300:
-            raise ProtocolViolation(f"{did} refused its catalogue: {answer.reason()}")
-        return dsp.parse(dsp.Catalog, answer.body)
 
     def request(self, tx: Session, agreement: AgreementRow, computation: ComputationRow) -> None:
         """Queue a TransferRequest carrying the computation's order to the agreement's provider."""
@@ -181,8 +151,11 @@ class Transfers:
         ):
             raise NotFound("there is no such agreement between us")
         order = self._verified_order(peer, message)
-        if tx.get(ComputationRow, order.id) is not None:
-            raise ProtocolViolation("the order was already run here: an order is good for one run")
+        seen = select(TransferRow).where(
+            TransferRow.role == Party.PROVIDER.value, TransferRow.computation == order.id
+        )
+        if tx.exec(seen).first() is not None:
+            raise ProtocolViolation("ds:order: it came before; an order is good for one run")
         row = TransferRow(
             pid=f"urn:uuid:{uuid.uuid4()}",
             role=Party.PROVIDER.value,

@@ -11,10 +11,11 @@ from sqlmodel import col, select
 
 from dataspace import __version__
 from dataspace.catalog import Publication
-from dataspace.computing.computations import ComputationRequest
+from dataspace.computing.ordering import ComputationRequest
 from dataspace.evidence import read_space
 from dataspace.identity.did import did_of_url
 from dataspace.node import Node
+from dataspace.protocol.catalogues import fetch_catalog
 from dataspace.settings import ParticipantKind
 from dataspace.store.tables import (
     AgreementRow,
@@ -141,7 +142,7 @@ def publish(node: CurrentNode, publication: Publication) -> dict[str, Any]:
 @router.post("/catalog")
 def peer_catalog(node: CurrentNode, query: CatalogQuery) -> dict[str, Any]:
     """The catalogue of another node, as it shows it to this one."""
-    return node.transfers.fetch_catalog(query.url).to_json()
+    return fetch_catalog(node.peers, query.url).to_json()
 
 
 @router.post("/negotiations", status_code=202)

@@ -1,0 +1,44 @@
+"""The command line. Every command teaches by --help, prints JSON with --json, and ends with 0, or
+with 1 and one sentence and its remedy on stderr; 2 is a wrong command line, 3 a refused use.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dataspace import __version__
+from dataspace.cli import node_commands, regulator_commands, use_commands
+from dataspace.cli.shared import out
+
+app = typer.Typer(
+    name="dataspace",
+    help="A node of a trusted city data space: publish data under contract, compute together "
+    "without showing it, and prove what was done.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+# In the order in which a newcomer meets them.
+for _commands in (node_commands.app, use_commands.app, regulator_commands.app):
+    app.add_typer(_commands)
+app.add_typer(use_commands.dataset_app, name="dataset")
+app.add_typer(regulator_commands.log_app, name="log")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
+    if version:
+        out.print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        out.print(context.get_help())
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the `dataspace` command."""
+    app()

@@ -1,0 +1,5 @@
+"""`python -m dataspace.cli`: the same as the `dataspace` command."""
+
+from dataspace.cli import main
+
+main()

@@ -1,0 +1,148 @@
+"""Commands about a node itself: make it, run it, let others in, see how it is."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import httpx2
+import typer
+
+from dataspace.cli.shared import HOME, HomeOption, JsonOption, out, reported, show
+from dataspace.client import Client
+from dataspace.errors import InputRejected
+from dataspace.settings import Home, ParticipantKind, create_home, free_port
+
+app = typer.Typer()
+
+
+@app.command()
+@reported
+def init(
+    name: Annotated[str, typer.Option(help="what people call this participant")],
+    kind: Annotated[ParticipantKind, typer.Option(help="what it is in the space")],
+    home: HomeOption = HOME,
+    port: Annotated[
+        int | None, typer.Option(help="port to listen on; a free one is chosen otherwise")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="address peers use; http://127.0.0.1:PORT otherwise")
+    ] = None,
+    found: Annotated[
+        bool, typer.Option("--found", help="found a new space: this node is its operator too")
+    ] = False,
+    operator: Annotated[
+        str | None, typer.Option(help="address of the operator of the space to join")
+    ] = None,
+    invitation: Annotated[
+        str | None, typer.Option(help="the operator's invitation (or - to read it from stdin)")
+    ] = None,
+    chain: Annotated[
+        str | None, typer.Option(help="with --found: use this EVM JSON-RPC, not our own chain")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a node's home: its settings, its keys (0600) and its identity.
+
+    The founder:      dataspace init --home bureau --name "Civil Affairs" --kind government --found
+    Everybody else:   dataspace init --home firm --name "Insurer" --kind enterprise
+                      --operator http://127.0.0.1:8001 --invitation CODE
+    """
+    if not found and operator is None:
+        raise InputRejected(
+            "a node joins a space by its operator, or founds one",
+            remedy="give --operator URL --invitation CODE, or --found",
+        )
+    regulator = kind is ParticipantKind.REGULATOR
+    port = None if regulator else port or free_port()
+    values: dict[str, Any] = {
+        "name": name,
+        "kind": kind.value,
+        "url": None if regulator else (url or f"http://127.0.0.1:{port}"),
+        "port": port,
+        "founder": found,
+        "operator": operator,
+        "chain": chain,
+    }
+    code = sys.stdin.readline().strip() if invitation == "-" else invitation
+    made = create_home(home, values, invitation=code)
+    did = _did(made)
+    if regulator:
+        from dataspace.auditing import join_as_regulator
+
+        with httpx2.Client(trust_env=False) as http:
+            join_as_regulator(made, http)
+
+    def render() -> None:
+        out.print(f"[green]made[/] {made.path}")
+        out.print(f"  identity {did}", highlight=False)
+        serve_it = f"dataspace serve --home {home}"
+        next_step = f"dataspace audit --home {home} --help" if regulator else serve_it
+        out.print(f"  next     {next_step}", highlight=False)
+
+    show({"home": str(made.path), "did": did, "url": made.settings.url}, as_json, render)
+
+
+@app.command()
+@reported
+def join(
+    invitation: Annotated[str, typer.Option(help="the operator's invitation (- for stdin)")],
+    home: HomeOption = HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Join the space of a running node's operator, where init was not given the invitation."""
+    code = sys.stdin.readline().strip() if invitation == "-" else invitation
+    with Client.of_home(home) as node:
+        node.join(code)
+    show({"joined": True}, as_json, lambda: print("joined"))
+
+
+@app.command()
+@reported
+def serve(home: HomeOption = HOME) -> None:
+    """Run the node until Ctrl-C. Its API documentation is at URL/docs."""
+    from dataspace.server import serve_home
+
+    serve_home(Home(home))
+
+
+@app.command()
+@reported
+def invite(
+    kind: Annotated[ParticipantKind, typer.Option(help="what the invited participant is")],
+    home: HomeOption = HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Operator only: a code with which one participant of this kind can join the space."""
+    with Client.of_home(home) as node:
+        code = node.invite(kind)
+    show({"invitation": code}, as_json, lambda: print(code))
+
+
+@app.command()
+@reported
+def status(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
+    """Who this node is, how its evidence stands, and what waits for what."""
+    with Client.of_home(home) as node:
+        found, computations = node.status(), node.call("GET", "/api/computations")
+
+    def render() -> None:
+        out.print(f"[bold]{found['name']}[/] ({found['kind']})  {found['did']}", highlight=False)
+        out.print(f"  joined {'yes' if found['joined'] else 'not yet'}")
+        log = found["log"]
+        out.print(f"  evidence {log['size']} entries, {log['anchored']} anchored")
+        for one in computations:
+            out.print(f"  {one['kind']} {one['id']} {one['status']}", highlight=False)
+        for process in found["processes"]:
+            why = process["last_error"] or "due"
+            out.print(f"  waiting: {process['kind']} ({process['state']}): {why}", highlight=False)
+
+    show({**found, "computations": computations}, as_json, render)
+
+
+def _did(home: Home) -> str:
+    from dataspace.identity.did import did_of_key, did_of_url
+
+    if home.settings.url is None:
+        return did_of_key(home.signing_key().public_key())
+    return did_of_url(home.settings.url)

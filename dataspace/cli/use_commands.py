@@ -1,0 +1,276 @@
+"""Commands of providers and consumers: publish, find, agree, compute."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from dataspace.cli.shared import HOME, HomeOption, JsonOption, err, out, reported, show
+from dataspace.client import Client
+from dataspace.errors import InputRejected
+
+app = typer.Typer()
+dataset_app = typer.Typer(help="Publish data under an offer.", no_args_is_help=True)
+
+
+@app.command()
+@reported
+def kinds(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
+    """The computations there are, and what each party learns in them."""
+    with Client.of_home(home) as node:
+        found = node.kinds()
+
+    def render() -> None:
+        for kind in found:
+            out.print(f"[bold]{kind['name']}[/]  {kind['title']}", highlight=False)
+            for role, learns in kind["leakage"].items():
+                out.print(f"  {role}: {learns}", highlight=False)
+
+    show(found, as_json, render)
+
+
+@dataset_app.command("add")
+@reported
+def dataset_add(
+    dataset: Annotated[str, typer.Argument(help="its id in the catalogue, such as residents")],
+    source: Annotated[
+        str, typer.Argument(help="a CSV, Parquet or JSON-lines file, or a source URL")
+    ],
+    purpose: Annotated[list[str], typer.Option(help="a purpose it may be used for; repeatable")],
+    allow: Annotated[list[str], typer.Option(help="a computation to allow; see: dataspace kinds")],
+    id_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--id", help="identifier column, as NAME or NAME=CANONICALISER (resident-id/1)"
+        ),
+    ] = None,
+    value_column: Annotated[
+        list[str] | None,
+        typer.Option("--value", help="whole-number column, as NAME or NAME=DECIMALS to scale by"),
+    ] = None,
+    group_column: Annotated[
+        list[str] | None, typer.Option("--group", help="public group column, such as district")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="what people see")] = None,
+    description: Annotated[str, typer.Option(help="what is in it")] = "",
+    grade: Annotated[str, typer.Option(help="general, important or core (GB/T 43697)")] = "general",
+    min_cohort: Annotated[int, typer.Option(help="no result about fewer people than this")] = 20,
+    days: Annotated[int, typer.Option(help="for how many days from now")] = 365,
+    max_uses: Annotated[int | None, typer.Option(help="how many computations a contract")] = None,
+    recipient: Annotated[
+        list[str] | None, typer.Option(help="kinds of participants who may use it; repeatable")
+    ] = None,
+    home: HomeOption = HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a dataset: checks the data, makes the offer, puts it into the catalogue.
+
+    The rows stay where they are; the catalogue shows columns and terms.
+
+    Example: dataspace dataset add residents residents.csv --id resident_id=resident-id/1
+             --group district --allow psi-cardinality/1 --purpose public-health-research
+    """
+    columns = [
+        *_columns(id_column, "identifier", "canonicaliser"),
+        *_columns(value_column, "value", "scale"),
+        *_columns(group_column, "group", None),
+    ]
+    if not columns:
+        raise InputRejected(
+            "a dataset is published with at least one column",
+            remedy="give --id, --value or --group",
+        )
+    terms = {
+        "computations": allow,
+        "purposes": purpose,
+        "min_cohort": min_cohort,
+        "not_after": (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds"),
+        "max_uses": max_uses,
+        "recipient_kinds": recipient or [],
+    }
+    location = (
+        source if "://" in source or source.startswith("personal+") else Path(source).resolve()
+    )
+    with Client.of_home(home) as node:
+        made = node.publish(
+            dataset,
+            location,
+            columns,
+            title=title,
+            description=description,
+            grade=grade,
+            terms=terms,
+        )
+
+    def render() -> None:
+        out.print(f"[green]published[/] {dataset}", highlight=False)
+        for report in made["quality"] or []:
+            out.print(
+                f"  {report['column']}: {report['valid']} of {report['rows']} usable, "
+                f"{report['blank']} blank, {report['duplicates']} repeated, "
+                f"invalid {report['invalid'] or 'none'}",
+                highlight=False,
+            )
+
+    show(made, as_json, render)
+
+
+@dataset_app.command("list")
+@reported
+def dataset_list(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
+    """What this node offers."""
+    with Client.of_home(home) as node:
+        found = node.call("GET", "/api/datasets")
+    show(found, as_json, lambda: _print_datasets(found))
+
+
+@app.command()
+@reported
+def catalog(
+    url: Annotated[str, typer.Argument(help="address of the node to look at")],
+    home: HomeOption = HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """The catalogue of another node: its datasets, what they allow, in plain words."""
+    with Client.of_home(home) as node:
+        found = node.catalog(url)
+    show(found, as_json, lambda: _print_datasets(found.get("dataset", [])))
+
+
+@app.command()
+@reported
+def negotiate(
+    provider: Annotated[str, typer.Argument(help="the provider's node, by URL or DID")],
+    dataset: Annotated[str, typer.Argument(help="the dataset's id in its catalogue")],
+    offer: Annotated[str | None, typer.Option(help="which offer, where there are several")] = None,
+    home: HomeOption = HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Negotiate an agreement on a dataset's offer and print the agreement's id."""
+    with Client.of_home(home) as node:
+        agreement = node.negotiate(provider, dataset, offer=offer)
+    show({"agreement": agreement}, as_json, lambda: print(agreement))
+
+
+@app.command()
+@reported
+def agreements(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
+    """Every agreement this node has, as consumer or provider."""
+    with Client.of_home(home) as node:
+        found = node.agreements()
+
+    def render() -> None:
+        for one in found:
+            out.print(
+                f"{one['id']}  {one['dataset']}  {one['role'].lower()}  {one['provider']}",
+                highlight=False,
+            )
+
+    show(found, as_json, render)
+
+
+@app.command()
+@reported
+def compute(
+    kind: Annotated[str, typer.Argument(help="what to compute; see: dataspace kinds")],
+    agreement: Annotated[
+        list[str], typer.Option(help="an agreement's id; one for each provider, in order")
+    ],
+    purpose: Annotated[str, typer.Option(help="what for: the contract is asked about it")],
+    min_cohort: Annotated[
+        int | None, typer.Option(help="no result about fewer people; the contracts' own otherwise")
+    ] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", help="your own file, where you take part with data")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="the identifier column of your own file")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="a group to total; the published ones otherwise")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="seconds to wait for the result")] = 600.0,
+    home: HomeOption = HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Order a computation across parties and print what you may learn. Ends with 3 when refused.
+
+    Example: dataspace compute private-sum/1 --agreement A --agreement B --purpose research
+    """
+    if (input_file is None) != (id_column is None):
+        raise InputRejected(
+            "your own file needs its identifier column", remedy="give both --input and --id"
+        )
+    own = (input_file, id_column) if input_file is not None and id_column is not None else None
+    with (
+        Client.of_home(home) as node,
+        Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err
+        ) as bar,
+    ):
+        task = bar.add_task(kind)
+
+        def tell(one: dict[str, Any]) -> None:
+            bar.update(task, description=f"{kind}: {one['progress']['step']}")
+
+        result = node.compute(
+            kind,
+            agreement,
+            purpose=purpose,
+            min_cohort=min_cohort,
+            groups=group or (),
+            own=own,
+            timeout_s=timeout,
+            on_progress=tell,
+        )
+    value = {
+        "id": result.id,
+        "kind": result.kind,
+        "value": result.value,
+        "seconds": result.seconds,
+        "transcript_sha256": result.transcript_sha256,
+        "order_sha256": result.order_sha256,
+    }
+
+    def render() -> None:
+        out.print_json(data=result.value)
+        out.print(f"  in {result.seconds:.2f} s, transcript {result.transcript_sha256}")
+
+    show(value, as_json, render)
+
+
+def _columns(named: list[str] | None, role: str, option: str | None) -> list[dict[str, Any]]:
+    columns: list[dict[str, Any]] = []
+    for text in named or []:
+        name, _, value = text.partition("=")
+        column: dict[str, Any] = {"name": name, "role": role}
+        if value and option is not None:
+            column[option] = value
+        columns.append(column)
+    return columns
+
+
+def _print_datasets(datasets: list[dict[str, Any]]) -> None:
+    from contracts.odrl import Offer
+    from contracts.templates import describe
+
+    if not datasets:
+        out.print("nothing is offered")
+    for one in datasets:
+        out.print(f"[bold]{one['@id']}[/]  {one.get('dct:title') or ''}", highlight=False)
+        for column in one.get("ds:columns", []):
+            form = column.get("ds:canonicaliser")
+            note = f" ({form})" if form else ""
+            out.print(f"  column {column['ds:name']}: {column['ds:role']}{note}", highlight=False)
+        for raw in one.get("hasPolicy", []):
+            try:
+                words = describe(Offer.model_validate(raw))
+            except ValidationError:
+                words = ["its policy cannot be read by this version"]
+            for line in words:
+                out.print(f"  {line}", highlight=False)
