@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -19,9 +21,12 @@ from dataspace.identity.did import did_of_key, did_of_url
 from dataspace.identity.tokens import Identity, issue_token
 from dataspace.membership import Application, apply_for_membership
 from dataspace.settings import Home, ParticipantKind
+from ledger.anchors import Anchor, RegisteredLog
 from ledger.audit import DirectoryLog, LogReader, Report, audit, export_log
 from ledger.chain import Registry
-from ledger.entry import SealedEntry, shown_entry
+from ledger.entry import SealedEntry, open_entry, shown_entry
+from ledger.note import NoteVerifier
+from ledger.proof import parse_proof, verify_proof
 from ledger.tiles import TILE_WIDTH, Tile, parse_entry_bundle
 
 PAGE = 1000
@@ -163,16 +168,26 @@ def audit_space(rpc_url: str, contract: str, logs: Sequence[str], home: Home | N
     registry.verify_code()
     token_for = token_source(home) if home is not None else None
     with httpx2.Client(trust_env=False) as http:
-        readers: dict[str, LogReader] = {}
-        if logs:
-            for location in logs:
-                reader = open_log(http, location, token_for)
-                origin = reader.checkpoint().partition("\n")[0]
-                readers[origin] = reader
-        else:
-            for registered in registry.logs():
-                readers[registered.origin] = open_log(http, registered.url, token_for)
-        return audit(registry, readers)
+        if not logs:
+            readers = {log.origin: open_log(http, log.url, token_for) for log in registry.logs()}
+            return audit(registry, readers)
+        chosen = [open_log(http, location, token_for) for location in logs]
+        readers = {reader.checkpoint().partition("\n")[0]: reader for reader in chosen}
+        return audit(_Chosen(registry, frozenset(readers)), readers)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The registry as if only some logs were in it: those that were left out are not missed."""
+
+    registry: Registry
+    origins: frozenset[str]
+
+    def logs(self) -> list[RegisteredLog]:
+        return [log for log in self.registry.logs() if log.origin in self.origins]
+
+    def anchors(self, origin: str) -> list[Anchor]:
+        return self.registry.anchors(origin)
 
 
 def export_node_log(node: Client, directory: Path) -> int:
@@ -188,3 +203,78 @@ def export_node_log(node: Client, directory: Path) -> int:
         entries += [None if one is None else SealedEntry.parse(one) for one in page]
     export_log(directory, note, commitments, entries)
     return size
+
+
+@dataclass(frozen=True)
+class Record:
+    """A verified record: where it is, what it says, and since which block the chain vouches."""
+
+    origin: str
+    index: int
+    size: int
+    block: int | None
+    body: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "origin": self.origin,
+            "index": self.index,
+            "size": self.size,
+            "block": self.block,
+        }
+
+
+def verify_record(
+    proof_path: Path,
+    entry_path: Path,
+    *,
+    vkey: str | None,
+    rpc_url: str | None,
+    contract: str | None,
+) -> Record:
+    """Verify one record that a node handed out. Raises a typed error that says what does not hold.
+
+    With `vkey` nothing is fetched. With the chain's address the key and the anchored root come from
+    there, and the root of the proof's checkpoint must be the anchored one where that size is.
+    """
+    proof = parse_proof(_small_text(proof_path))
+    try:
+        sealed = SealedEntry.parse(json.loads(_small_text(entry_path)))
+    except (ValueError, RecursionError) as err:
+        raise InputRejected(
+            f"{entry_path.name} is not an entry's JSON", remedy="use the file the node gave"
+        ) from err
+    entry = open_entry(sealed.body, sealed.salt, sealed.commitment)
+    block: int | None = None
+    anchored: dict[int, Anchor] = {}
+    if rpc_url is not None and contract is not None:
+        registry = Registry(rpc_url, contract)
+        registered = {log.origin: log for log in registry.logs()}
+        if entry.log not in registered:
+            raise InputRejected(
+                f"no log {entry.log} is registered in this contract",
+                remedy="check --rpc and --contract",
+            )
+        vkey = vkey or registered[entry.log].vkey
+        anchored = {anchor.size: anchor for anchor in registry.anchors(entry.log)}
+    if vkey is None:
+        raise InputRejected("there is no key to verify with", remedy="give --vkey")
+    checkpoint = verify_proof(proof, sealed.commitment, NoteVerifier.parse(vkey), entry.log)
+    if checkpoint.size in anchored:
+        if anchored[checkpoint.size].root != checkpoint.root:
+            raise ProtocolViolation(
+                f"the chain holds another root for {checkpoint.size} entries than the proof's"
+            )
+        block = anchored[checkpoint.size].block
+    return Record(entry.log, proof.index, checkpoint.size, block, sealed.body.decode())
+
+
+def _small_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BODY_BYTES:
+            raise InputRejected(f"{path.name} is too large", remedy="use the file the node gave")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise InputRejected(
+            f"{path} cannot be read as text", remedy="check the path and the file"
+        ) from err

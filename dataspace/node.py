@@ -19,7 +19,7 @@ from dataspace.catalog import Datasets
 from dataspace.computing.computations import Computations
 from dataspace.computing.sessions import Sessions
 from dataspace.errors import InputRejected, ProtocolViolation
-from dataspace.evidence import ANCHOR, Evidence, Space, origin_of_url, write_space
+from dataspace.evidence import ANCHOR, COSIGN, Evidence, Space, origin_of_url, write_space
 from dataspace.identity.did import did_of_url, document_of_node
 from dataspace.identity.tokens import Identity
 from dataspace.membership import Application, apply_for_membership
@@ -29,10 +29,12 @@ from dataspace.processes import Handler, Later, Process, ProcessEngine, schedule
 from dataspace.protocol.delivery import Delivery
 from dataspace.protocol.negotiations import Negotiations
 from dataspace.protocol.transfers import Transfers
+from dataspace.rotation import Rotation
 from dataspace.settings import Home, ParticipantKind
 from dataspace.store.engine import Store
 from dataspace.store.tables import Setting
 from dataspace.tidying import Tidying
+from dataspace.witnessing import Witnessing
 from ledger.checkpoint import NoteSigner
 from ledger.entry import EntryType
 
@@ -68,6 +70,7 @@ class Node:
         self.chain_account = threading.Lock()
         origin = origin_of_url(home.url)
         self.log_signer = NoteSigner(origin, home.log_key())
+        self.witnessing = Witnessing(self.store, self.peers, origin=origin, log_key=home.log_key())
         self.evidence = Evidence(
             self.store,
             origin=origin,
@@ -76,6 +79,7 @@ class Node:
             account_key=home.account_key(),
             account=self.chain_account,
             anchor_interval_s=settings.anchor_interval_s,
+            witnesses=self.witnessing,
         )
         self.delivery = Delivery(self)
         self.datasets = Datasets(self)
@@ -83,6 +87,7 @@ class Node:
         self.transfers = Transfers(self)
         self.sessions = Sessions(self.peers)
         self.computations = Computations(self)
+        self.rotation = Rotation(self, self.chain_account)
         self.tidying = Tidying(self.store)
         self.operator = Operator(self) if settings.founder else None
         self.chain = self._embedded_chain() if settings.founder and not settings.chain else None
@@ -164,12 +169,15 @@ class Node:
     def _handlers(self) -> dict[str, Handler]:
         return {
             ANCHOR: Handler(self.evidence.anchor),
+            COSIGN: Handler(self.evidence.cosign),
             JOIN: Handler(self._join),
             **self.delivery.handlers(),
             **self.negotiations.handlers(),
             **self.transfers.handlers(),
             **self.computations.handlers(),
             **self.tidying.handlers(),
+            **self.rotation.handlers(),
+            **self.witnessing.handlers(),
             **(self.operator.handlers() if self.operator else {}),
         }
 

@@ -12,9 +12,9 @@ Any setting can be overridden by an environment variable `DATASPACE_<NAME>`.
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
+import time
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -32,6 +32,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dataspace.errors import InputRejected
+from dataspace.secret_files import read_secret, write_secret
 
 SETTINGS_FILE = "node.toml"
 
@@ -130,13 +131,36 @@ class Home:
         """Signs the checkpoints of this node's evidence log, and nothing else."""
         return _load_ed25519(self.path / "keys" / "log.pem")
 
+    @property
+    def _next_log_key_path(self) -> Path:
+        return self.path / "keys" / "log.next.pem"
+
+    def has_next_log_key(self) -> bool:
+        """Whether the log's key is being changed."""
+        return self._next_log_key_path.exists()
+
+    def make_next_log_key(self) -> None:
+        write_secret(self._next_log_key_path, _fresh_ed25519())
+
+    def next_log_key(self) -> Ed25519PrivateKey:
+        return _load_ed25519(self._next_log_key_path)
+
+    def use_next_log_key(self) -> None:
+        """Put the new log key in place; the old one is kept under the time it was retired."""
+        current = self.path / "keys" / "log.pem"
+        retired = read_secret(current)
+        write_secret(self.path / "keys" / f"log.retired-{int(time.time())}.pem", retired)
+        # Written again under its new name: an encrypted secret is bound to its file's name.
+        write_secret(current, read_secret(self._next_log_key_path))
+        self._next_log_key_path.unlink()
+
     def account_key(self) -> str:
         """Hex private key of this node's account on the chain."""
-        return _read_secret(self.path / "keys" / "account.key")
+        return read_secret(self.path / "keys" / "account.key")
 
     def api_key(self) -> str:
         """The owner's key to this node's own API."""
-        return _read_secret(self.path / "keys" / "api.key")
+        return read_secret(self.path / "keys" / "api.key")
 
     @property
     def _invitation_path(self) -> Path:
@@ -145,7 +169,7 @@ class Home:
     def invitation(self) -> str | None:
         """The invitation that lets this node join its space; kept until the node has joined."""
         path = self._invitation_path
-        return _read_secret(path) if path.exists() else None
+        return read_secret(path) if path.exists() else None
 
     def keep_invitation(self, code: str) -> None:
         write_secret(self._invitation_path, code)
@@ -167,10 +191,7 @@ def create_home(path: Path, values: dict[str, Any], *, invitation: str | None = 
     keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys.chmod(0o700)
     for name in ("signing.pem", "log.pem"):
-        pem = Ed25519PrivateKey.generate().private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
-        write_secret(keys / name, pem.decode())
+        write_secret(keys / name, _fresh_ed25519())
     # Any 32 random bytes are a secp256k1 key, but for a chance of 2^-127.
     write_secret(keys / "account.key", secrets.token_hex(32))
     write_secret(keys / "api.key", secrets.token_urlsafe(32))
@@ -188,15 +209,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write `text` to a file only its owner can read, with no moment at which others could."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _load_settings(path: Path) -> Settings:
@@ -235,25 +247,13 @@ def _toml(value: object) -> str:
     return f'"{escaped}"'
 
 
-def _read_secret(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode & 0o777
-        text = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        raise InputRejected(
-            f"the key file {path.name} is missing from {path.parent}",
-            remedy="restore it from your backup; a new key is a new identity",
-        ) from None
-    if mode & 0o077:
-        raise InputRejected(
-            f"the key file {path} can be read by others (mode {mode:04o})",
-            remedy=f"run: chmod 600 {path}",
-        )
-    return text
+def _fresh_ed25519() -> str:
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def _load_ed25519(path: Path) -> Ed25519PrivateKey:
-    key = load_pem_private_key(_read_secret(path).encode(), password=None)
+    key = load_pem_private_key(read_secret(path).encode(), password=None)
     if not isinstance(key, Ed25519PrivateKey):
         raise InputRejected(f"{path.name} is not an Ed25519 key", remedy="restore it from backup")
     return key

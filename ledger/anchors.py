@@ -24,3 +24,15 @@ class RegisteredLog:
     vkey: str
     url: str
     revoked: bool
+
+
+@dataclass(frozen=True)
+class RotationRecord:
+    """From the anchor of `size` entries on, the log's checkpoints are signed with `vkey`.
+
+    The first record of a log is its registration, with size 0. `block` is where the chain has it.
+    """
+
+    vkey: str
+    size: int
+    block: int

@@ -28,8 +28,10 @@ from web3.middleware import ExtraDataToPOAMiddleware
 
 from ledger.anchors import Anchor as Anchor
 from ledger.anchors import RegisteredLog as RegisteredLog
+from ledger.anchors import RotationRecord
 from ledger.artefact import load_artefact, log_id, refusal
 from ledger.chain_errors import sending_refused, translate, translated
+from ledger.chain_events import read_key_history
 from ledger.errors import ChainRefused, ChainUnavailable, InputRejected
 from ledger.recursion import restore_recursion_limit
 
@@ -220,6 +222,10 @@ class Registry:
     def logs(self) -> list[RegisteredLog]:
         """All logs, in the order of registration, revoked ones too."""
         return [_registered(item) for item in self._pages("logSlice", MAX_LOGS)]
+
+    def key_history(self, origin: str) -> list[RotationRecord]:
+        """The keys of a log, the registered one first and the present one last."""
+        return read_key_history(self._web3, self._contract, log_id(origin))
 
     def registrar(self) -> str:
         """The account that may register and revoke."""

@@ -12,28 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from ledger.entry import Entry, EntryType
+from ledger.entry import EntryType
+from ledger.facts import Fact
 from ledger.report import Finding
-
-MATCHED_TYPES = frozenset(
-    {
-        EntryType.NEGOTIATED,
-        EntryType.ORDERED,
-        EntryType.DECIDED,
-        EntryType.COMPLETED,
-        EntryType.REFUSED,
-    }
-)
-
-
-@dataclass(frozen=True)
-class Fact:
-    """An opened record at its place."""
-
-    origin: str
-    index: int
-    entry: Entry
-
 
 @dataclass(frozen=True)
 class ReadableLog:
@@ -56,8 +37,8 @@ def match(
     findings = list(_agreements(facts, readable, homes, settled_before))
     by_order: dict[str, list[Fact]] = defaultdict(list)
     for fact in facts:
-        if fact.entry.order_h is not None:
-            by_order[fact.entry.order_h].append(fact)
+        if fact.order_h is not None:
+            by_order[fact.order_h].append(fact)
     for order_h, about in by_order.items():
         findings += _transcripts(order_h, about)
         findings += _permissions(order_h, about, readable)
@@ -73,32 +54,32 @@ def _agreements(
 ) -> Iterator[Finding]:
     by_agreement: dict[str, list[Fact]] = defaultdict(list)
     for fact in facts:
-        if fact.entry.type is EntryType.NEGOTIATED and fact.entry.corr is not None:
-            by_agreement[fact.entry.corr].append(fact)
+        if fact.type is EntryType.NEGOTIATED and fact.corr is not None:
+            by_agreement[fact.corr].append(fact)
     for corr, sides in by_agreement.items():
         first = sides[0]
         for other in sides[1:]:
-            if other.entry.agreement_h != first.entry.agreement_h:
+            if other.agreement_h != first.agreement_h:
                 yield Finding(
                     "agreement-differs",
                     other.origin,
                     other.index,
                     f"Agreement {corr} has two texts: {_where(first)} has hash "
-                    f"{first.entry.agreement_h}, {_where(other)} has hash "
-                    f"{other.entry.agreement_h}.",
+                    f"{first.agreement_h}, {_where(other)} has hash "
+                    f"{other.agreement_h}.",
                 )
-        actors = {fact.entry.actor for fact in sides}
+        actors = {fact.actor for fact in sides}
         for fact in sides:
-            peer = fact.entry.peer
+            peer = fact.peer
             home = None if peer is None else homes.get(peer)
-            settled = settled_before is None or fact.entry.ts < settled_before
+            settled = settled_before is None or fact.ts < settled_before
             if home is None or peer in actors or home not in readable or not settled:
                 continue
             yield Finding(
                 "record-missing",
                 home,
                 None,
-                f"{_where(fact, first=True)} records that {fact.entry.actor} and {peer} concluded "
+                f"{_where(fact, first=True)} records that {fact.actor} and {peer} concluded "
                 f"agreement {corr}, but the log of {peer} has no record of it"
                 f"{_erasures(readable[home])}.",
             )
@@ -108,17 +89,17 @@ def _transcripts(order_h: str, about: Iterable[Fact]) -> Iterator[Finding]:
     completed = [
         fact
         for fact in about
-        if fact.entry.type is EntryType.COMPLETED and fact.entry.transcript_h is not None
+        if fact.type is EntryType.COMPLETED and fact.transcript_h is not None
     ]
     for other in completed[1:]:
-        if other.entry.transcript_h != completed[0].entry.transcript_h:
+        if other.transcript_h != completed[0].transcript_h:
             yield Finding(
                 "transcript-differs",
                 other.origin,
                 other.index,
                 f"The participants of order {order_h} saw different computations: "
-                f"{_where(completed[0])} has transcript {completed[0].entry.transcript_h}, "
-                f"{_where(other)} has transcript {other.entry.transcript_h}.",
+                f"{_where(completed[0])} has transcript {completed[0].transcript_h}, "
+                f"{_where(other)} has transcript {other.transcript_h}.",
             )
 
 
@@ -126,14 +107,14 @@ def _permissions(
     order_h: str, about: Sequence[Fact], readable: Mapping[str, ReadableLog]
 ) -> Iterator[Finding]:
     """A log that completed an order it did not place acted as a provider: it needs a permit."""
-    consumers = {fact.origin for fact in about if fact.entry.type is EntryType.ORDERED}
+    consumers = {fact.origin for fact in about if fact.type is EntryType.ORDERED}
     permits: dict[str, int] = {}
     for fact in about:
-        if fact.entry.type is EntryType.DECIDED and fact.entry.decision == "permit":
+        if fact.type is EntryType.DECIDED and fact.decision == "permit":
             permits[fact.origin] = min(fact.index, permits.get(fact.origin, fact.index))
     for fact in about:
         log = readable.get(fact.origin)
-        if fact.entry.type is not EntryType.COMPLETED or fact.origin in consumers or log is None:
+        if fact.type is not EntryType.COMPLETED or fact.origin in consumers or log is None:
             continue
         permit = permits.get(fact.origin)
         if permit is None or permit > fact.index:
@@ -147,11 +128,11 @@ def _permissions(
 
 
 def _refusals(order_h: str, about: Sequence[Fact]) -> Iterator[Finding]:
-    refused = next((fact for fact in about if fact.entry.type is EntryType.REFUSED), None)
+    refused = next((fact for fact in about if fact.type is EntryType.REFUSED), None)
     if refused is None:
         return
     for fact in about:
-        if fact.entry.type is EntryType.COMPLETED:
+        if fact.type is EntryType.COMPLETED:
             yield Finding(
                 "refused-but-completed",
                 fact.origin,
@@ -170,8 +151,8 @@ def _homes(facts: Iterable[Fact], readable: Mapping[str, ReadableLog]) -> dict[s
     homes: dict[str, str] = {}
     named: set[str] = set()
     for fact in facts:
-        homes.setdefault(fact.entry.actor, fact.origin)
-        named |= {fact.entry.actor, *([fact.entry.peer] if fact.entry.peer else [])}
+        homes.setdefault(fact.actor, fact.origin)
+        named |= {fact.actor, *([fact.peer] if fact.peer else [])}
     for participant in named:
         if participant.startswith("did:web:"):
             address = "/".join(map(unquote, participant.removeprefix("did:web:").split(":")))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ Digests = Annotated[tuple[Digest, ...], Field(max_length=MAX_LIST)]
 
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _TIMESTAMP_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -189,7 +191,12 @@ def uuid7(now: datetime, random: bytes) -> str:
 
 def canonical(entry: Entry) -> bytes:
     """The one byte string of this record: RFC 8785 (JSON Canonicalization Scheme)."""
-    return rfc8785.dumps(entry.model_dump(mode="json", exclude_none=True))
+    values = entry.model_dump(mode="json", exclude_none=True)
+    if entry.privacy_spend is not None:
+        return rfc8785.dumps(values)
+    # Without a float the standard encoder, in C, writes the same bytes: our names are ASCII, so
+    # they sort alike, and both escape strings alike. A tenth of the time, for every record.
+    return _ENCODER.encode(values).encode()
 
 
 def commitment_of(body: bytes, salt: bytes) -> bytes:

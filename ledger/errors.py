@@ -23,6 +23,14 @@ class InvalidNote(LedgerError):
     """A signed note is malformed or not signed by a key we know."""
 
 
+class TooFewCosignatures(InvalidNote):
+    """A checkpoint verifies, but fewer witnesses have cosigned it than required."""
+
+
+class RetiredKey(InvalidNote):
+    """A checkpoint is signed by a key that was replaced before this head was anchored."""
+
+
 class InvalidCheckpoint(LedgerError):
     """The text of a note is not a checkpoint, or is the checkpoint of another log."""
 

@@ -169,9 +169,11 @@ class Frontier:
     `peaks` are their hashes, widest first, one for each bit set in `size`.
     """
 
-    def __init__(self) -> None:
-        self.size = 0
-        self.peaks: list[bytes] = []
+    def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
+        if size.bit_count() != len(peaks):
+            raise InputRejected(f"a tree of {size} has {size.bit_count()} peaks, got {len(peaks)}")
+        self.size = size
+        self.peaks = list(peaks)
 
     def append(self, hash_of_leaf: bytes) -> None:
         joined, size = hash_of_leaf, self.size

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ledger.checkpoint import (
-    MAX_TREE_SIZE,
-    Checkpoint,
-    NoteVerifier,
-    strict_base64,
-    verify_checkpoint,
-)
+from ledger.checkpoint import MAX_TREE_SIZE, Checkpoint, verify_checkpoint
+from ledger.cosignature import CosignatureVerifier, verify_cosignatures
 from ledger.errors import InvalidProof
 from ledger.merkle import HASH_BYTES, MAX_PROOF_HASHES, leaf_hash, verify_inclusion
+from ledger.note import Verifier, strict_base64
 
 HEADER = "c2sp.org/tlog-proof@v1"
 # What travels beside a proof is small: a record's salt, a transaction hash.
@@ -68,12 +65,23 @@ def parse_proof(text: str) -> LogProof:
     return LogProof(index=int(match[1]), hashes=hashes, checkpoint=checkpoint, extra=extra)
 
 
-def verify_proof(proof: LogProof, data: bytes, verifier: NoteVerifier, origin: str) -> Checkpoint:
+def verify_proof(
+    proof: LogProof,
+    data: bytes,
+    verifier: Verifier,
+    origin: str,
+    *,
+    witnesses: Sequence[CosignatureVerifier] = (),
+    threshold: int = 0,
+) -> Checkpoint:
     """The checkpoint that covers this leaf data, when the proof holds.
 
-    Raises InvalidNote or InvalidCheckpoint for its signature, InvalidProof for the path.
+    At least `threshold` of the witnesses must have cosigned the checkpoint, and every cosignature
+    of theirs must be good. Raises InvalidNote or InvalidCheckpoint for its signatures,
+    TooFewCosignatures for too few, InvalidProof for the path.
     """
     checkpoint = verify_checkpoint(proof.checkpoint, verifier, origin)
+    verify_cosignatures(proof.checkpoint, verifier, witnesses, threshold)
     verify_inclusion(leaf_hash(data), proof.index, checkpoint.size, proof.hashes, checkpoint.root)
     return checkpoint
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dataspace import __version__
-from dataspace.cli import node_commands, regulator_commands, use_commands
+from dataspace.cli import audit_commands, log_commands, node_commands, use_commands
 from dataspace.cli.shared import out
 
 app = typer.Typer(
@@ -20,10 +20,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # In the order in which a newcomer meets them.
-for _commands in (node_commands.app, use_commands.app, regulator_commands.app):
+for _commands in (node_commands.app, use_commands.app):
     app.add_typer(_commands)
 app.add_typer(use_commands.dataset_app, name="dataset")
-app.add_typer(regulator_commands.log_app, name="log")
+app.add_typer(log_commands.app, name="log")
+app.add_typer(audit_commands.app, name="audit")
 
 
 @app.callback(invoke_without_command=True)

@@ -31,6 +31,7 @@ from contracts.prospect import decide_prospect
 from dataspace.answer import Answer
 from dataspace.canonical import canonical_hash
 from dataspace.errors import InputRejected, NotFound, ProtocolViolation
+from dataspace.evidence import origin_of_url
 from dataspace.identity.tokens import Member
 from dataspace.processes import Handler, Process, schedule
 from dataspace.protocol import Pids
@@ -300,6 +301,9 @@ class Negotiations:
             corr=agreement.id,
             agreement_h=document_h,
             outcome="finalized",
+        )
+        self._node.witnessing.befriend(
+            tx, row.peer, origin_of_url(self._node.peers.url_of(row.peer))
         )
 
     # ---- small parts ------------------------------------------------------------------------

@@ -15,21 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmodel import Session, select
 
-from connectors.personal import ConsentedSource
-from connectors.source import open_source
 from contracts import messages as dsp
-from contracts.evaluation import Decision, Facts, Request, decide
-from contracts.odrl import Agreement
-from contracts.order import ComputationOrder, OrderParticipant, open_order, order_hash
+from contracts.order import ComputationOrder, open_order, order_hash
 from contracts.party import Party
 from contracts.transfer import TERMINAL, TransferMessage, TransferState, next_state
 from dataspace.answer import Answer
-from dataspace.errors import Denied, InputRejected, NotFound, ProtocolViolation
+from dataspace.computing.permission import judge
+from dataspace.errors import InputRejected, NotFound, ProtocolViolation
 from dataspace.identity.tokens import Member
 from dataspace.processes import Handler, Process, schedule
 from dataspace.protocol import Pids
 from dataspace.protocol.delivery import Reaction
-from dataspace.store.tables import AgreementRow, ComputationRow, DatasetRow, TransferRow
+from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
 from ledger.entry import EntryType
 from privacy.kinds import kind as kind_named
 
@@ -71,6 +68,7 @@ class Transfers:
                 state=next_state(None, Party.CONSUMER, TransferMessage.REQUEST),
                 computation=computation.id,
                 order_jws=computation.order_jws,
+                order_h=computation.order_h,
                 created_at=time.time(),
                 updated_at=time.time(),
             )
@@ -167,6 +165,7 @@ class Transfers:
             state=next_state(None, Party.CONSUMER, TransferMessage.REQUEST),
             computation=order.id,
             order_jws=message.order or "",
+            order_h=order_hash(message.order or ""),
             created_at=time.time(),
             updated_at=time.time(),
         )
@@ -177,7 +176,7 @@ class Transfers:
             peer=peer.did,
             corr=agreement.id,
             agreement_h=agreement.document_h,
-            order_h=order_hash(row.order_jws),
+            order_h=row.order_h,
             kind=order.kind,
             purpose=order.purpose,
         )
@@ -229,32 +228,39 @@ class Transfers:
 
     def _decide(self, process: Process) -> None:
         """Ask the agreement's policy about this one use, and act on the answer."""
-        node = self._node
+        node, now = self._node, datetime.now(UTC)
+        recipient_kind = process.payload["recipient_kind"]
         with node.store.transaction() as tx:
             row = tx.get_one(TransferRow, process.subject)
             if row.state != TransferState.REQUESTED:
                 return
             agreement = tx.get_one(AgreementRow, row.agreement)
-            order = open_order(row.order_jws, node.peers.resolver.key, datetime.now(UTC))
-            me = next(part for part in order.participants if part.did == node.did)
-            try:
-                dataset = node.datasets.get(tx, agreement.dataset)
-                _verify_part(order, me, dataset)
-                decision = _decision(order, agreement, dataset, process.payload["recipient_kind"])
-                refusal = None if decision.allowed else _refusal(decision)
-            except (Denied, NotFound) as err:
-                refusal = Denied(str(err), remedy=err.remedy, clause=getattr(err, "clause", None))
+            order = open_order(row.order_jws, node.peers.resolver.key, now)
+            judged = judge(
+                order,
+                next(part for part in order.participants if part.did == node.did),
+                agreement,
+                node.datasets.get(tx, agreement.dataset),
+                recipient_kind=recipient_kind,
+                now=now,
+            )
+            refusal, facts = judged.refusal, judged.facts
             node.evidence.record(
                 tx,
                 EntryType.DECIDED,
+                at=now,
                 peer=row.peer,
                 corr=agreement.id,
                 agreement_h=agreement.document_h,
-                order_h=order_hash(row.order_jws),
+                order_h=row.order_h,
                 kind=order.kind,
                 purpose=order.purpose,
                 decision="permit" if refusal is None else "deny",
                 clause=refusal.clause if refusal else None,
+                # The facts the policy was asked with, so that an auditor can ask it again.
+                recipients=(recipient_kind,),
+                categories=(facts.grade,) if facts.grade else None,
+                legal_basis="consent" if facts.consent else None,
             )
             if refusal is not None:
                 self.terminate(
@@ -269,13 +275,16 @@ class Transfers:
             # Counted when it is permitted, not when it succeeds: a run that dies stays spent.
             agreement.use_count += 1
             tx.add(agreement)
-            self._move(tx, row, TransferMessage.START)
-            node.computations.accept(tx, row, order)
-            address = dsp.DataAddress(
-                endpoint_type=ENDPOINT_TYPE, endpoint=f"{node.home.url}/compute/{order.id}"
-            )
-            message = dsp.TransferStartMessage(**_pids(row), data_address=address)
-            self._send(tx, row, "start", message)
+            self._start(tx, row, order)
+
+    def _start(self, tx: Session, row: TransferRow, order: ComputationOrder) -> None:
+        self._move(tx, row, TransferMessage.START)
+        self._node.computations.accept(tx, row, order)
+        address = dsp.DataAddress(
+            endpoint_type=ENDPOINT_TYPE, endpoint=f"{self._node.home.url}/compute/{order.id}"
+        )
+        message = dsp.TransferStartMessage(**_pids(row), data_address=address)
+        self._send(tx, row, "start", message)
 
     def _decide_failed(self, tx: Session, process: Process, error: str) -> None:
         self.terminate(tx, tx.get_one(TransferRow, process.subject), error, code="failed")
@@ -319,61 +328,6 @@ class Transfers:
         tx.add(row)
         tx.flush()
         self._node.computations.transfer_terminated(tx, row, code="failed")
-
-
-def _verify_part(order: ComputationOrder, me: OrderParticipant, dataset: DatasetRow) -> None:
-    """Our part must use published columns, and the canonical form the others use."""
-    published = {(column["role"], column["name"]): column for column in dataset.columns}
-    for role, name in me.columns.items():
-        if (role, name) not in published:
-            raise Denied(
-                f"the order uses column {name[:80]!r} as {role}, which dataset {dataset.id} "
-                "does not publish so",
-                remedy="use the columns the catalogue shows",
-            )
-    identifier = me.columns.get("identifier")
-    if identifier is None:
-        return
-    ours = published["identifier", identifier]["canonicaliser"]
-    named = {part.canonicaliser for part in order.participants if part.canonicaliser}
-    if named != {ours}:
-        raise Denied(
-            f"the participants name identifiers differently: {', '.join(sorted(named))}; "
-            f"dataset {dataset.id} uses {ours}",
-            remedy="order with datasets of the same canonicaliser",
-        )
-
-
-def _decision(
-    order: ComputationOrder, agreement: AgreementRow, dataset: DatasetRow, recipient_kind: str
-) -> Decision:
-    return decide(
-        Agreement.model_validate(agreement.document),
-        Request(
-            action="use",
-            assignee=order.consumer,
-            purpose=order.purpose,
-            computation=order.kind,
-            min_cohort=order.min_cohort,
-        ),
-        Facts(
-            now=datetime.now(UTC),
-            use_count=agreement.use_count,
-            recipient_role=recipient_kind,
-            grade=dataset.grade,
-            # A consented source yields no row without a consent that covers this use.
-            consent=isinstance(open_source(dataset.source), ConsentedSource) or None,
-        ),
-    )
-
-
-def _refusal(decision: Decision) -> Denied:
-    clause = decision.refusal
-    return Denied(
-        decision.reason,
-        clause=clause.path if clause else None,
-        remedy=clause.remedy if clause else None,
-    )
 
 
 def _explanation(reason: Any) -> tuple[str, str | None, str | None]:

@@ -98,7 +98,7 @@ class AgreementRow(Versioned, table=True):
     consumer: str
     dataset: str
     document: dict[str, Any] = Field(sa_column=_json())
-    document_h: str
+    document_h: str = Field(index=True)
     negotiation: str
     finalized_at: float
     use_count: int = 0
@@ -118,6 +118,7 @@ class TransferRow(Versioned, table=True):
     state: str
     computation: str = Field(index=True)
     order_jws: str = Field(sa_column=Column(Text, nullable=False))
+    order_h: str = Field(index=True)
     reason: str | None = None
     clause: str | None = None
     remedy: str | None = None
@@ -233,6 +234,20 @@ class CheckpointRow(Versioned, table=True):
     transaction_hash: str | None = None
     block: int | None = None
     created_at: float
+
+
+class WitnessedRow(Versioned, table=True):
+    """A counterparty's log: the head we cosigned last, and how far it has cosigned ours."""
+
+    __tablename__: ClassVar[Any] = "witnessed"
+    log_id: str = Field(primary_key=True)
+    origin: str
+    peer: str
+    vkey: str
+    size: int = 0
+    root: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    note: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    cosigned_size: int = 0
 
 
 class ParticipantRow(SQLModel, table=True):

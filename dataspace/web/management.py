@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import col, select
 
@@ -89,6 +89,8 @@ def status(node: CurrentNode) -> dict[str, Any]:
             "origin": node.evidence.origin,
             "size": node.evidence.size(),
             "anchored": node.evidence.anchored_size(),
+            "vkey": node.evidence.vkey,
+            "rotating": node.rotation.in_progress(),
         },
         "processes": [
             {
@@ -204,6 +206,42 @@ def log_entries(
 ) -> list[dict[str, Any] | None]:
     """This node's own evidence, as an auditor would be shown it."""
     return [entry.to_json() if entry else None for entry in node.evidence.entries(start, end)]
+
+
+@router.get("/log/{index}")
+def log_entry(node: CurrentNode, index: Annotated[int, Path(ge=0)]) -> dict[str, Any]:
+    """One entry with its proof, to hand to somebody who verifies it without this node."""
+    proved = node.evidence.prove(index)
+    with node.store.transaction() as tx:
+        space = read_space(tx)
+    return {
+        "entry": node.evidence.entry(index).to_json(),
+        "proof": proved.proof.to_text(),
+        "anchor": {
+            "origin": node.evidence.origin,
+            "vkey": node.evidence.vkey,
+            "size": proved.size,
+            "root": proved.root,
+            "block": proved.block,
+            "transaction": proved.transaction,
+            "contract": space.contract if space else None,
+            "chain_id": space.chain_id if space else None,
+        },
+    }
+
+
+@router.post("/log/{index}/erasure")
+def erase_entry(node: CurrentNode, index: Annotated[int, Path(ge=0)]) -> dict[str, int]:
+    """Destroy an entry's body and salt; its commitment and every proof stay."""
+    node.evidence.erase(index)
+    return {"erased": index}
+
+
+@router.post("/log/rotation", status_code=202)
+def rotate_log_key(node: CurrentNode) -> dict[str, str]:
+    """Give the log a new key; `rotating` in the status tells when the chain has it."""
+    node.rotation.begin()
+    return {"status": "rotating"}
 
 
 @router.post("/invitations", status_code=201)

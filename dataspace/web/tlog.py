@@ -5,13 +5,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import PlainTextResponse, Response
+from sqlmodel import select
 
 from dataspace.errors import NotFound
 from dataspace.evidence import MAX_ENTRIES_A_PAGE
+from dataspace.settings import ParticipantKind
 from dataspace.store.log_store import SqlNodeStore
-from dataspace.web.access import CurrentNode, CurrentRegulator
+from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
+from dataspace.web.access import CurrentMember, CurrentNode, CurrentRegulator
+from ledger.entry import open_entry
 from ledger.errors import InputRejected
 from ledger.tiles import TILE_WIDTH, entry_bundle, parse_tile_path, tile_bytes
 
@@ -46,6 +50,53 @@ def tile(node: CurrentNode, path: str) -> Response:
                     "the log is not that long yet", remedy="see the checkpoint for the size"
                 ) from err
     return Response(body, media_type="application/octet-stream")
+
+
+async def _witness_body(request: Request) -> bytes:
+    return await request.body()
+
+
+@router.post("/witness/add-checkpoint")
+def add_checkpoint(node: CurrentNode, body: Annotated[bytes, Depends(_witness_body)]) -> Response:
+    """Cosign another log's checkpoint (C2SP tlog-witness)."""
+    answer = node.witnessing.add_checkpoint(body)
+    return Response(answer.body, answer.status, media_type=answer.content_type)
+
+
+@router.get("/proof/{index}", response_class=PlainTextResponse)
+def proof(node: CurrentNode, index: Annotated[int, Path(ge=0)]) -> str:
+    """Proof that an entry is in the log (c2sp.org/tlog-proof@v1), without its content."""
+    return node.evidence.prove(index).proof.to_text()
+
+
+@router.get("/entry/{index}")
+def entry(node: CurrentNode, caller: CurrentMember, index: Annotated[int, Path(ge=0)]) -> Any:
+    """One entry with body and salt, for a regulator and for the participant it is about."""
+    sealed = node.evidence.entry(index)
+    about = open_entry(sealed.body, sealed.salt, sealed.commitment).peer
+    if caller.kind is not ParticipantKind.REGULATOR and about != caller.did:
+        raise NotFound("the log shows you no such entry", remedy="verify with its proof")
+    return sealed.to_json()
+
+
+@router.get("/documents/{sha256}")
+def document(
+    node: CurrentNode,
+    caller: CurrentRegulator,
+    sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
+) -> Any:
+    """The agreement (JSON) or the signed order (JWS) that entries name by this hash."""
+    with node.store.transaction() as tx:
+        agreement = tx.exec(select(AgreementRow).where(AgreementRow.document_h == sha256)).first()
+        if agreement is not None:
+            return {"agreement": agreement.document}
+        order = tx.exec(select(ComputationRow).where(ComputationRow.order_h == sha256)).first()
+        if order is not None:
+            return {"order": order.order_jws}
+        refused = tx.exec(select(TransferRow).where(TransferRow.order_h == sha256)).first()
+        if refused is not None:
+            return {"order": refused.order_jws}
+    raise NotFound("this node holds no such document")
 
 
 @router.get("/entries")

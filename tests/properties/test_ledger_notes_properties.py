@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -190,3 +191,20 @@ def test_the_chain_answers_whatever_it_is_asked(
 @settings(max_examples=100, deadline=None)
 def test_the_chain_answers_whatever_is_not_a_request(chain: EmbeddedChain, request: object) -> None:
     json.dumps(chain.handle(request))
+
+
+@given(purpose=short, clause=st.none() | short, spend=st.none() | st.floats(0, 1e6))
+def test_the_canonical_form_is_that_of_rfc_8785(
+    purpose: str, clause: str | None, spend: float | None
+) -> None:
+    entry = Entry(
+        log="o",
+        id="01938d0c-0000-7000-8000-000000000000",
+        ts="2026-11-25T08:00:00.000Z",
+        type=EntryType.RELEASED,
+        actor="a\x7f\u2028\U0001f600",
+        purpose=purpose,
+        clause=clause,
+        privacy_spend=spend,
+    )
+    assert canonical(entry) == rfc8785.dumps(entry.model_dump(mode="json", exclude_none=True))

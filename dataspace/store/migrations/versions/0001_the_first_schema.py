@@ -25,6 +25,9 @@ def upgrade() -> None:
         sa.Column("use_count", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_agreement")),
     )
+    with op.batch_alter_table("agreement", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_agreement_document_h"), ["document_h"], unique=False)
+
     op.create_table(
         "checkpoint",
         sa.Column("version", sa.Integer(), nullable=False),
@@ -201,6 +204,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("computation", sa.String(), nullable=False),
         sa.Column("order_jws", sa.Text(), nullable=False),
+        sa.Column("order_h", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("clause", sa.String(), nullable=True),
         sa.Column("remedy", sa.String(), nullable=True),
@@ -213,10 +217,27 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("transfer", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_transfer_computation"), ["computation"], unique=False)
+        batch_op.create_index(batch_op.f("ix_transfer_order_h"), ["order_h"], unique=False)
+
+    op.create_table(
+        "witnessed",
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("log_id", sa.String(), nullable=False),
+        sa.Column("origin", sa.String(), nullable=False),
+        sa.Column("peer", sa.String(), nullable=False),
+        sa.Column("vkey", sa.String(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("root", sa.LargeBinary(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("cosigned_size", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("log_id", name=op.f("pk_witnessed")),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("witnessed")
     with op.batch_alter_table("transfer", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_transfer_order_h"))
         batch_op.drop_index(batch_op.f("ix_transfer_computation"))
 
     op.drop_table("transfer")
@@ -245,4 +266,7 @@ def downgrade() -> None:
 
     op.drop_table("computation")
     op.drop_table("checkpoint")
+    with op.batch_alter_table("agreement", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_agreement_document_h"))
+
     op.drop_table("agreement")

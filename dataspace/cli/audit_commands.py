@@ -1,4 +1,4 @@
-"""Commands about evidence: audit logs, and look at one's own."""
+"""Commands of those who verify: whole logs against the chain, or one record from a file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from dataspace.cli.shared import EXIT_ERROR, HOME, HomeOption, JsonOption, out, reported, show
-from dataspace.client import Client
+from dataspace.cli.shared import EXIT_ERROR, JsonOption, out, reported, show
 from dataspace.errors import InputRejected
 from dataspace.settings import Home
 
-app = typer.Typer()
-log_app = typer.Typer(help="This node's evidence log.", no_args_is_help=True)
+app = typer.Typer(invoke_without_command=True)
 
 
-@app.command()
+@app.callback()
 @reported
 def audit(
+    context: typer.Context,
     rpc: Annotated[str | None, typer.Option(help="JSON-RPC address of the space's chain")] = None,
     contract: Annotated[
         str | None, typer.Option(help="address of its AnchorRegistry contract")
@@ -39,10 +38,14 @@ def audit(
 ) -> None:
     """Verify evidence logs against the chain, trusting no server. Ends with 1 on any finding.
 
+    A single record that somebody handed out is verified by: dataspace audit verify
+
     Example: dataspace audit --rpc http://127.0.0.1:8001/chain --contract 0x… --home regulator
     """
     from dataspace.auditing import audit_space, find_space
 
+    if context.invoked_subcommand is not None:
+        return
     if space is not None:
         rpc, contract = find_space(space)
     if rpc is None or contract is None:
@@ -72,45 +75,36 @@ def audit(
         raise typer.Exit(EXIT_ERROR)
 
 
-@log_app.command("show")
+@app.command()
 @reported
-def logshow(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
-    """This node's own evidence entries."""
-    from ledger.entry import SealedEntry
-
-    with Client.of_home(home) as node:
-        sealed = node.call("GET", "/api/log")
-    bodies = [json.loads(SealedEntry.parse(one).body) if one else None for one in sealed]
-
-    def render() -> None:
-        for index, body in enumerate(bodies):
-            words = (
-                "erased"
-                if body is None
-                else " ".join(
-                    str(body.get(key, ""))
-                    for key in ("ts", "type", "kind", "decision", "clause", "outcome", "peer")
-                )
-            )
-            out.print(f"{index:5} {words}", highlight=False, markup=False)
-
-    show(bodies, as_json, render)
-
-
-@log_app.command("export")
-@reported
-def log_export(
-    directory: Annotated[Path, typer.Argument(help="where to write the copy")],
-    home: HomeOption = HOME,
+def verify(
+    proof: Annotated[Path, typer.Argument(help="the .tlog-proof file")],
+    entry: Annotated[Path, typer.Option(help="the entry's JSON file")],
+    vkey: Annotated[
+        str | None, typer.Option(help="the log's key, name+id+base64, if you know it: offline")
+    ] = None,
+    rpc: Annotated[str | None, typer.Option(help="or take the key from this chain")] = None,
+    contract: Annotated[str | None, typer.Option(help="and this contract")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a copy of this node's log, bodies included, that can be audited from disk."""
-    from dataspace.auditing import export_node_log
+    """Verify one record from its proof file, offline when you know the log's key.
 
-    with Client.of_home(home) as node:
-        size = export_node_log(node, directory)
-    show(
-        {"directory": str(directory), "entries": size},
-        as_json,
-        lambda: out.print(f"{size} entries in {directory}"),
-    )
+    Example: dataspace audit verify entry-7.tlog-proof --entry entry-7.json --vkey KEY
+    """
+    from dataspace.auditing import verify_record
+
+    if vkey is None and (rpc is None or contract is None):
+        raise InputRejected(
+            "a proof is only as good as the key it is verified with",
+            remedy="give --vkey, or --rpc and --contract to take the key from the chain",
+        )
+    record = verify_record(proof, entry, vkey=vkey, rpc_url=rpc, contract=contract)
+
+    def render() -> None:
+        out.print(f"[green]verified[/] entry {record.index} of {record.origin}", highlight=False)
+        out.print(f"  covered by the checkpoint of {record.size} entries", highlight=False)
+        if record.block is not None:
+            out.print(f"  whose root the chain holds since block {record.block}", highlight=False)
+        out.print_json(record.body)
+
+    show({**record.to_json(), "entry": json.loads(record.body)}, as_json, render)

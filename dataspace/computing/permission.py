@@ -1,0 +1,98 @@
+"""May this node take its part in an order? Asked once for each use, and again by an auditor.
+
+The facts go into the evidence with the decision, so that whoever holds agreement, order and entry
+can ask the policy again and must get the same answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from connectors.personal import ConsentedSource
+from connectors.source import open_source
+from contracts.evaluation import Decision, Facts, Request, decide
+from contracts.odrl import Agreement
+from contracts.order import ComputationOrder, OrderParticipant
+from dataspace.errors import Denied
+from dataspace.store.tables import AgreementRow, DatasetRow
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was decided, and by which facts; `refusal` is None when the use is permitted."""
+
+    facts: Facts
+    refusal: Denied | None
+
+
+def judge(
+    order: ComputationOrder,
+    me: OrderParticipant,
+    agreement: AgreementRow,
+    dataset: DatasetRow,
+    *,
+    recipient_kind: str,
+    now: datetime,
+) -> Judgement:
+    """Decide about our part `me` of `order` under `agreement`."""
+    facts = Facts(
+        now=now,
+        use_count=agreement.use_count,
+        recipient_role=recipient_kind,
+        grade=dataset.grade,
+        # A consented source yields no row without a consent that covers this use.
+        consent=isinstance(open_source(dataset.source), ConsentedSource) or None,
+    )
+    mismatch = _mismatch(order, me, dataset)
+    if mismatch is not None:
+        return Judgement(facts, mismatch)
+    decision = ask(Agreement.model_validate(agreement.document), order, facts)
+    return Judgement(facts, None if decision.allowed else _refusal(decision))
+
+
+def ask(agreement: Agreement, order: ComputationOrder, facts: Facts) -> Decision:
+    """The policy's own answer: a pure function of what an auditor can hold too."""
+    request = Request(
+        action="use",
+        assignee=order.consumer,
+        purpose=order.purpose,
+        computation=order.kind,
+        min_cohort=order.min_cohort,
+    )
+    return decide(agreement, request, facts)
+
+
+def _mismatch(order: ComputationOrder, me: OrderParticipant, dataset: DatasetRow) -> Denied | None:
+    """Our part must use published columns, and the canonical form the others use."""
+    published = {(column["role"], column["name"]): column for column in dataset.columns}
+    for role, name in me.columns.items():
+        if (role, name) not in published:
+            return Denied(
+                f"the order uses column {name[:80]!r} as {role}, which dataset {dataset.id} "
+                "does not publish so",
+                remedy="use the columns the catalogue shows",
+                clause="order.columns",
+            )
+    identifier = me.columns.get("identifier")
+    if identifier is None:
+        return None
+    ours = published["identifier", identifier]["canonicaliser"]
+    named = {part.canonicaliser for part in order.participants if part.canonicaliser}
+    if named != {ours}:
+        return Denied(
+            f"the participants name identifiers differently: {', '.join(sorted(named))}; "
+            f"dataset {dataset.id} uses {ours}",
+            remedy="order with datasets of the same canonicaliser",
+            clause="order.canonicaliser",
+        )
+    return None
+
+
+def _refusal(decision: Decision) -> Denied:
+    clause = decision.refusal
+    return Denied(
+        decision.reason,
+        clause=clause.path if clause else None,
+        remedy=clause.remedy if clause else None,
+    )

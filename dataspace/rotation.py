@@ -1,0 +1,83 @@
+"""Changing the key of the evidence log, in an order that a kill at any moment leaves repairable.
+
+    1. the new key is written beside the old one, and the log records that it will change
+    2. that entry is anchored under the old key
+    3. the contract replaces the key
+    4. the new key takes the old one's place, and the log records that it is in use
+
+A process that finds 3 done and 4 not goes on with 4: it asks the chain which key it holds.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from dataspace.errors import InputRejected, Unavailable
+from dataspace.evidence import read_space
+from dataspace.processes import Handler, Later, Process, schedule
+from ledger.chain import Registry
+from ledger.checkpoint import NoteSigner
+from ledger.entry import EntryType
+
+if TYPE_CHECKING:
+    from dataspace.node import Node
+
+ROTATE = "rotate-log-key"
+GIVE_UP_S = 7 * 86400.0
+POLL_S = 0.2
+
+
+class Rotation:
+    """The durable process that changes the log's key."""
+
+    def __init__(self, node: Node, account: threading.Lock) -> None:
+        self._node = node
+        self._account = account
+
+    def handlers(self) -> dict[str, Handler]:
+        return {ROTATE: Handler(self._rotate)}
+
+    def in_progress(self) -> bool:
+        return self._node.home.has_next_log_key()
+
+    def begin(self) -> None:
+        """Make the new key, record the change, and schedule the rest. Raises InputRejected while
+        an earlier change is under way."""
+        node = self._node
+        if self.in_progress():
+            raise InputRejected("the log's key is being changed already", remedy="wait for it")
+        with node.store.transaction() as tx:
+            if read_space(tx) is None:
+                raise Unavailable("this node has not joined its space yet", remedy="try again")
+            node.home.make_next_log_key()
+            size = (
+                node.evidence.record(tx, EntryType.KEY_ROTATED, outcome="log key will change") + 1
+            )
+            schedule(tx, ROTATE, node.did, {"size": size}, give_up_after_s=GIVE_UP_S)
+
+    def _rotate(self, process: Process) -> Later | None:
+        node = self._node
+        if not self.in_progress():
+            return None
+        if node.evidence.anchored_size() < process.payload["size"]:
+            # The old key's last word is the entry that announces the new one.
+            return Later(POLL_S)
+        with node.store.transaction() as tx:
+            space = read_space(tx)
+        assert space is not None
+        registry = Registry(space.rpc_url, space.contract, private_key=node.home.account_key())
+        signer = NoteSigner(node.evidence.origin, node.home.next_log_key())
+        # Nothing is signed or anchored while the chain and the file change hands.
+        with self._account:
+            registered = {one.origin: one.vkey for one in registry.logs()}
+            if registered.get(node.evidence.origin) != signer.vkey:
+                registry.rotate(node.evidence.origin, signer.vkey)
+            node.home.use_next_log_key()
+            node.evidence.use_signer(signer)
+            node.witnessing.use_key(node.home.log_key())
+        with node.store.transaction() as tx:
+            node.evidence.forget_unsent(tx)
+            # An entry of its own, so that a checkpoint under the new key is signed at once.
+            node.evidence.record(tx, EntryType.KEY_ROTATED, outcome="new log key in use")
+        return None

@@ -1,0 +1,103 @@
+"""Secrets on the disk: readable by their owner only, and encrypted where a passphrase is set.
+
+With `DATASPACE_PASSPHRASE` (or `DATASPACE_PASSPHRASE_FILE`, a path) in the environment, a secret is
+kept as AES-256-GCM under a key that scrypt (RFC 7914) makes of the passphrase and the file's own
+salt; the file's name is authenticated with it, so that two files cannot be exchanged.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from dataspace.errors import InputRejected
+
+SEALED = "city-dataspace-secret:1:"
+SALT_BYTES, NONCE_BYTES = 16, 12
+# 32 MiB and some 80 ms: dear for who guesses passphrases, cheap for a node that reads four keys.
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**15, 8, 1
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write `text` to a file only its owner can read, with no moment at which others could.
+
+    The old content stays until the new one is on the disk.
+    """
+    passphrase = _passphrase()
+    content = _seal(text, path.name, passphrase) if passphrase else text
+    fresh = path.with_name(f".{path.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def read_secret(path: Path) -> str:
+    """The secret in this file. Raises InputRejected where it is missing, readable by others, or
+    encrypted with another passphrase."""
+    try:
+        mode = path.stat().st_mode & 0o777
+        text = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise InputRejected(
+            f"the key file {path.name} is missing from {path.parent}",
+            remedy="restore it from your backup; a new key is a new identity",
+        ) from None
+    if mode & 0o077:
+        raise InputRejected(
+            f"the key file {path} can be read by others (mode {mode:04o})",
+            remedy=f"run: chmod 600 {path}",
+        )
+    return _open(text, path.name) if text.startswith(SEALED) else text
+
+
+def _seal(text: str, name: str, passphrase: str) -> str:
+    salt, nonce = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(NONCE_BYTES)
+    sealed = AESGCM(_key(passphrase, salt)).encrypt(nonce, text.encode(), name.encode())
+    return SEALED + base64.b64encode(salt + nonce + sealed).decode()
+
+
+def _open(text: str, name: str) -> str:
+    passphrase = _passphrase()
+    if not passphrase:
+        raise InputRejected(
+            f"the key file {name} is encrypted",
+            remedy="set DATASPACE_PASSPHRASE or DATASPACE_PASSPHRASE_FILE",
+        )
+    try:
+        raw = base64.b64decode(text.removeprefix(SEALED), validate=True)
+        salt, nonce = raw[:SALT_BYTES], raw[SALT_BYTES : SALT_BYTES + NONCE_BYTES]
+        sealed = raw[SALT_BYTES + NONCE_BYTES :]
+        return AESGCM(_key(passphrase, salt)).decrypt(nonce, sealed, name.encode()).decode()
+    except (ValueError, InvalidTag) as err:
+        raise InputRejected(
+            f"the key file {name} does not open with this passphrase, or it is damaged",
+            remedy="check the passphrase; restore the file from your backup",
+        ) from err
+
+
+def _key(passphrase: str, salt: bytes) -> bytes:
+    return Scrypt(salt=salt, length=32, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P).derive(
+        passphrase.encode()
+    )
+
+
+def _passphrase() -> str | None:
+    path = os.environ.get("DATASPACE_PASSPHRASE_FILE")
+    if path:
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except OSError as err:
+            raise InputRejected(
+                "the file named by DATASPACE_PASSPHRASE_FILE cannot be read",
+                remedy="correct the path or its permissions",
+            ) from err
+    return os.environ.get("DATASPACE_PASSPHRASE")

@@ -1,0 +1,452 @@
+"""One log under examination: what it shows is recomputed and held against what it committed to.
+
+The log is read once, in pages, from the beginning or from where an earlier audit stopped. Each
+entry goes into the tree, and at every size that the chain, or an earlier audit, has a root for, the
+roots are compared. Memory grows with the records that must be matched, not with the bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import UUID
+
+from ledger.anchors import Anchor, RegisteredLog, RotationRecord
+from ledger.audit_state import LogState
+from ledger.checkpoint import Checkpoint, NoteVerifier, parse_checkpoint, verify_checkpoint
+from ledger.cosignature import CosignatureVerifier, verify_cosignatures
+from ledger.entry import COMMITMENT_BYTES, SealedEntry, commitment_of, open_entry
+from ledger.errors import (
+    InvalidCheckpoint,
+    InvalidEntry,
+    InvalidNote,
+    LedgerError,
+    RetiredKey,
+    TooFewCosignatures,
+)
+from ledger.facts import MATCHED_TYPES, Fact, fact_of
+from ledger.lateness import Lateness
+from ledger.marks import Marks, range_words, when_words
+from ledger.merkle import Frontier, leaf_hash
+from ledger.note import split_note
+from ledger.report import Finding, LogSummary
+from ledger.rotation import verify_with_history
+
+PAGE = 500
+# An owner may claim any size; reading stops here and says so.
+MAX_ENTRIES = 100_000_000
+
+
+class LogReader(Protocol):
+    """One log as its owner shows it, over HTTP or from a copy.
+
+    `commitments` and `entries` may give fewer than asked for, but not none while there are more.
+    """
+
+    def checkpoint(self) -> str:
+        """The newest signed note."""
+
+    def commitments(self, start: int, end: int) -> list[bytes]:
+        """Leaf data of the entries start … end-1."""
+
+    def entries(self, start: int, end: int) -> list[SealedEntry | None] | None:
+        """Bodies of the entries start … end-1, None for an erased one; None for no entitlement."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is asked of a log beyond consistency.
+
+    An entry must be anchored within `max_anchor_delay_s` of its own time (`now_s`, UNIX time, is
+    for those not anchored yet); `require_witnesses` of `witnesses` must have cosigned.
+    """
+
+    max_anchor_delay_s: float | None = None
+    now_s: float | None = None
+    witnesses: Sequence[CosignatureVerifier] = ()
+    require_witnesses: int = 0
+
+
+@dataclass(frozen=True)
+class OnChain:
+    """What the chain says about a log; `key_history` is asked only when the present key fails."""
+
+    log: RegisteredLog
+    anchors: Sequence[Anchor]
+    key_history: Callable[[], Sequence[RotationRecord]] | None
+
+
+def examine(
+    chain: OnChain,
+    reader: LogReader | None,
+    policy: Policy,
+    before: LogState | None,
+    texts: dict[str, str],
+) -> Examination:
+    """Examine a log, from where `before` stopped if the log still continues that."""
+    if before is not None and reader is not None and not before.shown and _shows(reader):
+        # The bodies were kept from us then; now they can be read, so everything is read again.
+        before = None
+    examination = Examination(chain, policy, before, before, texts)
+    if reader is None:
+        examination.report("log-unreachable", None, "nobody gave the audit access to it")
+        return examination
+    examination.run(reader)
+    if before is not None and examination.departed:
+        # Read whole, the log shows where it departed from what it was.
+        examination = Examination(chain, policy, before, None, texts)
+        examination.run(reader)
+    return examination
+
+
+class Examination:
+    """A log as far as it has been read, with what was found.
+
+    `earlier` is what an earlier audit knows of the log, `start` the same if reading goes on from
+    there, None to read from the beginning.
+    """
+
+    def __init__(
+        self,
+        chain: OnChain,
+        policy: Policy,
+        earlier: LogState | None,
+        start: LogState | None,
+        texts: dict[str, str],
+    ) -> None:
+        self.log = chain.log
+        self.findings: list[Finding] = []
+        self.facts: list[Fact] = list(start.facts) if start else []
+        self.size = 0
+        self.opened = start.opened if start else 0
+        self.erased = start.erased if start else 0
+        self.shown = start.shown if start else True
+        self.resumed_from = start.size if start else 0
+        self.witnesses: tuple[str, ...] = ()
+        self.departed = False
+        self._chain = chain
+        self._policy = policy
+        self._earlier = earlier
+        self._texts = texts
+        self._frontier = Frontier(start.size, start.peaks) if start else Frontier()
+        self._id_bytes = bytearray(start.ids if start else b"")
+        self._ids = {int.from_bytes(self._id_bytes[at : at + 16]) for at in _every_id(start)}
+        # Findings about entries outlive this audit: an entry is not read a second time.
+        self._lasting: list[Finding] = list(start.findings) if start else []
+        seen = (earlier.seen_size, earlier.seen_root) if earlier else None
+        self._marks = Marks(chain.anchors, seen, after=self.resumed_from)
+        self._lateness = Lateness(chain.anchors, policy.max_anchor_delay_s, self.resumed_from)
+        self._kept: LogState | None = None
+        self._interrupted = False
+
+    @property
+    def read(self) -> int:
+        return self._frontier.size
+
+    @property
+    def complete(self) -> bool:
+        """Whether every body was shown, so that a missing record is really missing."""
+        return self.shown and self.read > 0 and self.opened + self.erased == self.read == self.size
+
+    @property
+    def anchors_compared(self) -> int:
+        return sum(anchor.size <= self.read for anchor in self._chain.anchors)
+
+    def report(self, code: str, index: int | None, why: str) -> Finding:
+        finding = Finding(code, self.log.origin, index, f"Log {self.log.origin}: {why}.")
+        self.findings.append(finding)
+        return finding
+
+    def run(self, reader: LogReader) -> None:
+        self.findings += self._lasting
+        checkpoint = self._checkpoint(reader)
+        anchored = self._anchored_size()
+        self.size = anchored if checkpoint is None else checkpoint.size
+        if self.size > MAX_ENTRIES:
+            self.report("log-too-large", None, f"it claims {self.size} entries, too many to read")
+            return
+        if self.size < self.resumed_from or not self._continues_the_anchors():
+            self.departed = True
+            return
+        self._read(reader)
+        self._late(self._lateness.unanchored(self._policy.now_s), lasting=False)
+        good = self._check_history(checkpoint)
+        if good and checkpoint is not None and self.read == self.size:
+            self._remember(checkpoint)
+
+    def state(self) -> LogState | None:
+        """What the next audit goes on from: what was verified now, or else what was before."""
+        return self._kept or self._earlier
+
+    def summary(self) -> LogSummary:
+        anchored = self._anchored_size()
+        return LogSummary(
+            origin=self.log.origin,
+            owner=self.log.owner,
+            revoked=self.log.revoked,
+            size=self.size,
+            entries_read=self.read,
+            anchors=len(self._chain.anchors),
+            anchored_size=anchored,
+            unanchored=max(0, self.size - anchored),
+            entries_shown=self.shown and self.read > 0,
+            entries_opened=self.opened,
+            entries_erased=self.erased,
+            resumed_from=self.resumed_from,
+            witnesses=self.witnesses,
+        )
+
+    # The signed head
+
+    def _checkpoint(self, reader: LogReader) -> Checkpoint | None:
+        try:
+            verifier = NoteVerifier.parse(self.log.vkey)
+        except InvalidNote as err:
+            self.report("key-unusable", None, f"its key on the chain is not usable: {err}")
+            return None
+        # A reader is somebody else's code over somebody else's network: whatever it raises, the
+        # other logs must still be audited.
+        try:
+            note = reader.checkpoint()
+        except Exception as err:
+            self.report("log-unreachable", None, f"it shows no checkpoint: {why_words(err)}")
+            return None
+        try:
+            return self._verified(note, verifier)
+        except RetiredKey as err:
+            self.report("key-retired", None, str(err))
+        except InvalidNote as err:
+            self.report(
+                "checkpoint-unsigned",
+                None,
+                f"its checkpoint is not signed with the key registered on the chain: {err}",
+            )
+        except InvalidCheckpoint as err:
+            self.report("checkpoint-invalid", None, f"what it signed is not its checkpoint: {err}")
+        return None
+
+    def _verified(self, note: str, verifier: NoteVerifier) -> Checkpoint:
+        """The checkpoint by the log's present key, or by an earlier one that may still vouch."""
+        try:
+            checkpoint = verify_checkpoint(note, verifier, self.log.origin)
+        except InvalidNote:
+            if self._chain.key_history is None:
+                raise
+            history = self._chain.key_history()
+            checkpoint = verify_with_history(note, self.log.origin, history, self._chain.anchors)
+            verifier = _signer_of(note, history)
+        self._check_witnesses(note, verifier)
+        return checkpoint
+
+    def _check_witnesses(self, note: str, verifier: NoteVerifier) -> None:
+        policy = self._policy
+        try:
+            cosigned = verify_cosignatures(
+                note, verifier, policy.witnesses, policy.require_witnesses
+            )
+            self.witnesses = tuple(one.name for one in cosigned)
+        except TooFewCosignatures as err:
+            self.report("cosignatures-missing", None, str(err))
+        except InvalidNote as err:
+            self.report("cosignature-invalid", None, f"its checkpoint carries a bad one: {err}")
+
+    # Reading
+
+    def _read(self, reader: LogReader) -> None:
+        """Read all commitments and the bodies shown, comparing roots at every mark."""
+        stop = min(self._anchored_size(), self.size)
+        while True:
+            if self.read == stop and self.read > 0:
+                self._keep()
+            if self.read >= self.size:
+                return
+            # A page ends at the newest anchor, because the next audit goes on from there.
+            end = min(self.read + PAGE, stop if self.read < stop else self.size)
+            page = self._page(reader, end)
+            if page is None:
+                self._interrupted = True
+                return
+            start = self.read
+            for commitment in page:
+                self._frontier.append(leaf_hash(commitment))
+                if self._frontier.size == self._marks.next_size:
+                    self._marks.compare(self._frontier.root())
+            self._open(reader, start, page)
+
+    def _page(self, reader: LogReader, end: int) -> list[bytes] | None:
+        try:
+            page = list(reader.commitments(self.read, end))[: end - self.read]
+        except Exception as err:
+            self.report(
+                "log-unreachable", self.read, f"reading stopped at {self.read}: {why_words(err)}"
+            )
+            return None
+        if not page:
+            self.report(
+                "commitments-missing",
+                self.read,
+                f"it claims {self.size} entries but shows only {self.read}",
+            )
+            return None
+        odd = next((i for i, value in enumerate(page) if len(value) != COMMITMENT_BYTES), None)
+        if odd is not None:
+            self._lasting.append(
+                self.report(
+                    "commitment-malformed",
+                    self.read + odd,
+                    f"entry {self.read + odd} is not a commitment of {COMMITMENT_BYTES} bytes",
+                )
+            )
+        return page
+
+    def _open(self, reader: LogReader, start: int, page: Sequence[bytes]) -> None:
+        if not self.shown:
+            return
+        try:
+            bodies = reader.entries(start, start + len(page))
+        except Exception as err:
+            self.shown, self._interrupted = False, True
+            self.report(
+                "entries-unreachable", start, f"it stopped showing entries: {why_words(err)}"
+            )
+            return
+        if bodies is None:
+            self.shown = False
+            return
+        if len(bodies) < len(page):
+            self._interrupted = True
+            self.report(
+                "entries-missing",
+                start + len(bodies),
+                f"it shows {len(bodies)} entries from {start} on where there are {len(page)}",
+            )
+        for offset, (sealed, commitment) in enumerate(zip(bodies, page, strict=False)):
+            if sealed is None:
+                self.erased += 1
+            else:
+                self._open_one(start + offset, sealed, commitment)
+
+    def _open_one(self, index: int, sealed: SealedEntry, commitment: bytes) -> None:
+        # The commitment that counts is the one in the tree, not the one shown with the body.
+        if commitment_of(sealed.body, sealed.salt) != commitment:
+            why = f"the content shown for entry {index} is not what was recorded there"
+            self._lasting.append(self.report("entry-altered", index, why))
+            return
+        try:
+            entry = open_entry(sealed.body, sealed.salt, commitment)
+        except InvalidEntry as err:
+            why = f"entry {index} is not a valid record: {err}"
+            self._lasting.append(self.report("entry-malformed", index, why))
+            return
+        self.opened += 1
+        if entry.log != self.log.origin:
+            why = f"entry {index} says it belongs to log {entry.log}"
+            self._lasting.append(self.report("entry-foreign", index, why))
+            return
+        record_id = UUID(entry.id)
+        if record_id.int in self._ids:
+            why = f"entry {index} repeats record {entry.id}"
+            self._lasting.append(self.report("entry-repeated", index, why))
+            return
+        self._ids.add(record_id.int)
+        self._id_bytes += record_id.bytes
+        self._late(self._lateness.note(index, entry.ts), lasting=True)
+        if entry.type in MATCHED_TYPES:
+            self.facts.append(fact_of(self.log.origin, index, entry, self._texts))
+
+    def _late(self, found: Sequence[tuple[int, str]], *, lasting: bool) -> None:
+        for index, why in found:
+            finding = self.report("anchor-late", index, why)
+            if lasting:
+                self._lasting.append(finding)
+
+    # History
+
+    def _anchored_size(self) -> int:
+        return self._chain.anchors[-1].size if self._chain.anchors else 0
+
+    def _continues_the_anchors(self) -> bool:
+        """Whether the anchor that the earlier audit went up to is still where it was."""
+        if self.resumed_from == 0 or self._earlier is None:
+            return True
+        at = self._earlier.anchors - 1
+        if at >= len(self._chain.anchors):
+            return False
+        anchor = self._chain.anchors[at]
+        return (anchor.size, anchor.root) == (self.resumed_from, self._frontier.root())
+
+    def _check_history(self, checkpoint: Checkpoint | None) -> bool:
+        """Report what the roots say; True when they all agree."""
+        before = len(self.findings)
+        newest = self._chain.anchors[-1] if self._chain.anchors else None
+        if checkpoint is not None and newest is not None and newest.size > checkpoint.size:
+            self.report(
+                "log-rewound",
+                checkpoint.size,
+                f"it shows {checkpoint.size} entries, but it anchored {newest.size} entries "
+                f"{when_words(newest)}: entries {checkpoint.size} to {newest.size - 1} were "
+                "removed",
+            )
+        elif checkpoint is not None and self._earlier is not None:
+            seen = self._earlier.seen_size
+            if checkpoint.size < seen:
+                self.report(
+                    "log-rewound",
+                    checkpoint.size,
+                    f"it shows {checkpoint.size} entries, but an earlier audit saw a signed head "
+                    f"of {seen}: entries {checkpoint.size} to {seen - 1} were removed",
+                )
+        if self._marks.broken is not None:
+            start, end, words = self._marks.broken
+            self.report(
+                "history-rewritten",
+                start,
+                f"{range_words(start, end)} changed after it was recorded: the log now gives "
+                f"another root than the one {words}",
+            )
+        if (
+            checkpoint is not None
+            and self.read == self.size
+            and self._frontier.root() != checkpoint.root
+        ):
+            self.report(
+                "root-differs",
+                self._marks.good,
+                f"{range_words(self._marks.good, checkpoint.size)} not what its owner signed: the "
+                "commitments shown give another root than the checkpoint",
+            )
+        agreed = len(self.findings) == before
+        self.departed = not agreed and self.resumed_from > 0
+        return agreed
+
+    # For the next audit
+
+    def _keep(self) -> None:
+        """Note the tree and the facts as they are at the newest anchor."""
+        if self._interrupted or self._marks.broken is not None:
+            return
+        # The last entries under this anchor have been read: their delay can be told.
+        self._late(self._lateness.close(self.read), lasting=True)
+        self._kept = LogState(
+            size=self.read,
+            peaks=tuple(self._frontier.peaks),
+            anchors=len(self._chain.anchors),
+            opened=self.opened,
+            erased=self.erased,
+            shown=self.shown,
+            ids=bytes(self._id_bytes),
+            facts=tuple(self.facts),
+            findings=tuple(self._lasting),
+            seen_size=0,
+            seen_root=b"",
+        )
+
+    def _remember(self, checkpoint: Checkpoint) -> None:
+        raise NotImplementedError
+
+
+def why_words(err: Exception) -> str:
+    """The reason in an exception, if it is one of ours; a foreign text could say anything."""
+    return str(err) if isinstance(err, LedgerError) else type(err).__name__

@@ -1,0 +1,208 @@
+"""Evidence of real nodes: witnessed by counterparties, provable one entry at a time, erasable."""
+
+import base64
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from dataspace.auditing import export_node_log
+from ledger.cosignature import CosignatureVerifier
+from ledger.entry import SealedEntry, open_entry
+from ledger.errors import InvalidNote
+from ledger.note import parse_vkey, verify_note, vkey_of
+from ledger.proof import parse_proof
+from ledger.witness import add_checkpoint_request
+
+from .conftest import City
+
+ED25519_COSIGNATURE = b"\x04"
+
+
+def dataspace(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dataspace.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def registered_keys(city: City) -> dict[str, str]:
+    from ledger.chain import Registry
+
+    space = city.space.operator.client.status()["space"]
+    registry = Registry(space["rpc_url"], space["contract"])
+    return {log.origin: log.vkey for log in registry.logs()}
+
+
+def cosigner(vkey: str) -> CosignatureVerifier:
+    """The witness key that follows from a log's key on the chain."""
+    name, _, _, public_key = parse_vkey(vkey)
+    return CosignatureVerifier.parse(vkey_of(name, ED25519_COSIGNATURE, public_key))
+
+
+def origin(city: City, node: str) -> str:
+    return str(city.node(node).client.status()["log"]["origin"])
+
+
+def wait_for_cosignature(city: City, http: httpx2.Client, *, of: str, by: str) -> None:
+    """A witness that was away is asked again, so a cosignature may come a little later."""
+    deadline = time.monotonic() + 60
+    while True:
+        note = http.get(f"{city.node(of).url}/tlog/checkpoint").text
+        try:
+            verify_note(note, [cosigner(by)])
+            return
+        except InvalidNote:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def test_counterparties_cosign_each_others_checkpoints(city: City, http: httpx2.Client) -> None:
+    city.compute("psi-cardinality/1", ["residents", "contracts"])
+    city.space.wait_until_anchored()
+    keys = registered_keys(city)
+    providers = ("civil-affairs", "insurer", "health-trust")
+    for provider in providers:
+        wait_for_cosignature(city, http, of=provider, by=keys[origin(city, "institute")])
+        wait_for_cosignature(city, http, of="institute", by=keys[origin(city, provider)])
+
+
+def test_a_node_cosigns_no_log_it_has_no_agreement_with(city: City, http: httpx2.Client) -> None:
+    city.space.wait_until_anchored()
+    note = http.get(f"{city.space.operator.url}/tlog/checkpoint").text
+    body = add_checkpoint_request(0, [], note)
+    answer = http.post(f"{city.node('insurer').url}/tlog/witness/add-checkpoint", content=body)
+    assert answer.status_code == 404
+
+
+def test_a_node_cosigns_no_rewritten_history(city: City, http: httpx2.Client) -> None:
+    from ledger.checkpoint import Checkpoint
+    from ledger.note import NoteSigner, sign_note
+
+    city.space.wait_until_anchored()
+    provider = city.node("insurer")
+    name = origin(city, "insurer")
+    size = provider.client.status()["log"]["size"]
+    # The owner has its own key and signs whatever it likes.
+    forged = Checkpoint(name, size, bytes(32))
+    note = sign_note(forged.body(), [NoteSigner(name, provider.home.log_key())])
+    url = f"{city.node('institute').url}/tlog/witness/add-checkpoint"
+    answer = http.post(url, content=add_checkpoint_request(size, [], note))
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("body", [b"", b"old x\n\n", b"\xff" * 100, b"old 0\n" * 10_000])
+def test_a_malformed_request_to_cosign_is_refused(
+    city: City, http: httpx2.Client, body: bytes
+) -> None:
+    url = f"{city.node('institute').url}/tlog/witness/add-checkpoint"
+    assert http.post(url, content=body).status_code == 400
+
+
+def test_one_entry_is_proved_to_somebody_who_trusts_no_server(city: City, tmp_path: Path) -> None:
+    city.space.wait_until_anchored()
+    home = city.node("insurer").home.path
+    made = dataspace("log", "prove", 0, "--out", tmp_path, "--home", home, "--json")
+    assert made.returncode == 0, made.stderr
+    paths = json.loads(made.stdout)
+    space = city.space.operator.client.status()["space"]
+    chain = ["--rpc", space["rpc_url"], "--contract", space["contract"]]
+    online = dataspace("audit", "verify", paths["proof"], "--entry", paths["entry"], *chain)
+    assert online.returncode == 0, online.stderr
+    vkey = registered_keys(city)[origin(city, "insurer")]
+    offline = dataspace(
+        "audit", "verify", paths["proof"], "--entry", paths["entry"], "--vkey", vkey
+    )
+    assert offline.returncode == 0, offline.stderr
+
+    entry = json.loads(Path(paths["entry"]).read_text(encoding="utf-8"))
+    body = json.loads(base64.b64decode(entry["body"]))
+    body["type"] = "refused"
+    entry["body"] = base64.b64encode(json.dumps(body).encode()).decode()
+    forged = tmp_path / "forged.json"
+    forged.write_text(json.dumps(entry), encoding="utf-8")
+    refused = dataspace("audit", "verify", paths["proof"], "--entry", forged, "--vkey", vkey)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+
+
+def test_an_entry_is_shown_to_the_participant_it_is_about_and_to_no_other(
+    city: City, http: httpx2.Client, token_from: Callable[..., str]
+) -> None:
+    provider = city.node("insurer")
+    shown: dict[str, int] = {}
+    for index, one in enumerate(provider.client.call("GET", "/api/log")):
+        sealed = SealedEntry.parse(one)
+        entry = open_entry(sealed.body, sealed.salt, sealed.commitment)
+        mine = entry.peer == city.node("institute").did
+        token = token_from(provider.did)
+        answer = http.get(
+            f"{provider.url}/tlog/entry/{index}", headers={"authorization": f"Bearer {token}"}
+        )
+        assert answer.status_code == (200 if mine else 404)
+        shown[entry.type.value] = answer.status_code
+    assert shown["negotiated"] == 200
+    assert shown["published"] == 404
+
+
+def test_an_erased_entry_is_gone_and_its_proof_still_holds(
+    city: City, http: httpx2.Client, tmp_path: Path
+) -> None:
+    provider = city.node("health-trust")
+    city.space.wait_until_anchored()
+    proof = http.get(f"{provider.url}/tlog/proof/1").text
+    erased = dataspace("log", "erase", 1, "--home", provider.home.path, "--yes")
+    assert erased.returncode == 0, erased.stderr
+    assert provider.client.call("GET", "/api/log?start=1&end=2") == [None]
+    assert http.get(f"{provider.url}/tlog/proof/1").text == proof
+    assert parse_proof(proof).index == 1
+    city.space.wait_until_anchored()
+    export_node_log(provider.client, tmp_path / "copy")
+    space = city.space.operator.client.status()["space"]
+    audited = dataspace(
+        *("audit", "--rpc", space["rpc_url"], "--contract", space["contract"]),
+        *("--log", tmp_path / "copy", "--json"),
+    )
+    told: dict[str, Any] = json.loads(audited.stdout)
+    assert audited.returncode == 0, told["findings"]
+    assert told["logs"][0]["entries_erased"] == 1
+
+
+def test_an_entry_that_is_not_there_is_named(city: City, http: httpx2.Client) -> None:
+    assert http.get(f"{city.node('insurer').url}/tlog/proof/99999").status_code == 404
+    missing = dataspace("log", "prove", 99999, "--home", city.node("insurer").home.path)
+    assert missing.returncode == 1
+    assert "no entry 99999" in missing.stderr
+
+
+def test_a_new_log_key_is_recorded_in_the_log_and_on_the_chain(
+    city: City, http: httpx2.Client
+) -> None:
+    provider = city.node("insurer")
+    city.space.wait_until_anchored()
+    before = provider.client.status()["log"]
+    done = dataspace("log", "rotate", "--home", provider.home.path, "--json")
+    assert done.returncode == 0, done.stderr
+    vkey = json.loads(done.stdout)["vkey"]
+    assert vkey != before["vkey"]
+    city.space.wait_until_anchored()
+    assert registered_keys(city)[before["origin"]] == vkey
+    # The counterparty learns the new key from the chain and goes on cosigning.
+    keys = registered_keys(city)
+    wait_for_cosignature(city, http, of="insurer", by=keys[origin(city, "institute")])
+    types = [
+        open_entry(sealed.body, sealed.salt, sealed.commitment).type.value
+        for sealed in map(SealedEntry.parse, provider.client.call("GET", "/api/log"))
+    ]
+    assert types[-2:] == ["key_rotated", "key_rotated"]
+    space = city.space.operator.client.status()["space"]
+    audited = dataspace(
+        *("audit", "--rpc", space["rpc_url"], "--contract", space["contract"]),
+        *("--home", city.regulator.path, "--json"),
+    )
+    assert audited.returncode == 0, audited.stdout
