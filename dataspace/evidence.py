@@ -1,46 +1,35 @@
-"""Evidence: entries written in the transaction of the change they tell, then signed and anchored.
+"""Evidence: entries written in the transaction of the change they tell.
 
-`Evidence.record` appends to the log inside the caller's transaction and schedules anchoring. The
-anchoring process signs a checkpoint, stores the signed transaction before it is sent, and sends
-the same bytes again until the chain has them; a chain that is away delays this and loses nothing.
+`Evidence.record` appends to the log inside the caller's transaction and schedules anchoring
+(`dataspace.anchoring`). The rest reads the log: for its owner, for those entitled, with proofs.
 """
 
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
-from sqlmodel import Session, col, delete, select
+from sqlmodel import Session, col, select
 
-from dataspace.errors import NotFound, Unavailable
-from dataspace.processes import Later, Process, is_scheduled, schedule
+from dataspace.errors import NotFound
+from dataspace.processes import is_scheduled, schedule
 from dataspace.store.engine import Store
 from dataspace.store.log_store import SqlNodeStore
 from dataspace.store.tables import CheckpointRow, EntryRow, Setting
-from ledger.chain import PreparedTransaction, Registry
 from ledger.checkpoint import Checkpoint, NoteSigner, sign_note
 from ledger.entry import Entry, EntryType, SealedEntry, seal, uuid7
-from ledger.errors import ChainRefused
 from ledger.log import Log
 from ledger.proof import LogProof
 
 ANCHOR = "anchor"
-COSIGN = "cosign"
-# Asked again after 2, 4, … seconds: about two minutes, and then with the next checkpoint.
-COSIGN_ATTEMPTS = 6
 # An anchor waits for the chain as long as it takes: evidence is never given up.
 ANCHOR_GIVE_UP_S = 10 * 365 * 86400.0
 MAX_ENTRIES_A_PAGE = 1000
-# Refusals that end by themselves when the operator has registered and funded us.
-NOT_YET = frozenset({"UnknownLog", "InsufficientFunds"})
-# Refusals of a stored transaction that another one of ours, or a reset chain, has overtaken.
-SIGN_ANEW = frozenset({"NonceTooLow", "NonceTooHigh", "WrongChain"})
 
 
 def origin_of_url(url: str) -> str:
@@ -57,13 +46,6 @@ class Space:
     rpc_url: str
     contract: str
     chain_id: int
-
-
-class Witnesses(Protocol):
-    """Whoever cosigns this log's checkpoints."""
-
-    def gather(self, note: str, size: int) -> tuple[str, bool]:
-        """`note` with the cosignatures to be had now, and whether every witness has given one."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +69,11 @@ class Evidence:
         origin: str,
         actor: str,
         signer: NoteSigner,
-        account_key: str,
-        account: threading.Lock,
         anchor_interval_s: float,
-        witnesses: Witnesses,
     ) -> None:
         self._store = store
         self._signer = signer
         self._actor = actor
-        self._account_key = account_key
-        self._account = account
-        self._witnesses = witnesses
         self._anchor_interval_s = anchor_interval_s
         self.origin = origin
 
@@ -125,15 +101,7 @@ class Evidence:
                 position=index, commitment=sealed.commitment, body=sealed.body, salt=sealed.salt
             )
         )
-        if not is_scheduled(tx, ANCHOR, self.origin):
-            schedule(
-                tx,
-                ANCHOR,
-                self.origin,
-                lane=ANCHOR,
-                after_s=self._anchor_interval_s,
-                give_up_after_s=ANCHOR_GIVE_UP_S,
-            )
+        self.schedule_anchor(tx, after_s=self._anchor_interval_s)
         return index
 
     @property
@@ -147,7 +115,11 @@ class Evidence:
 
     def size(self) -> int:
         with self._store.transaction() as tx:
-            return SqlNodeStore(tx).size()
+            return self.size_in(tx)
+
+    def size_in(self, tx: Session) -> int:
+        """How many entries the log has, in the caller's transaction."""
+        return SqlNodeStore(tx).size()
 
     def checkpoint(self) -> str:
         """The published checkpoint: the newest one that was signed to be witnessed and anchored.
@@ -156,7 +128,7 @@ class Evidence:
         """
         with self._store.transaction() as tx:
             newest = select(CheckpointRow).order_by(col(CheckpointRow.size).desc())
-            return (tx.exec(newest).first() or self._sign(tx)).note
+            return (tx.exec(newest).first() or self.sign(tx)).note
 
     def commitments(self, start: int, end: int) -> list[bytes]:
         """Leaf data of the entries start … end-1, at most a page of them."""
@@ -199,7 +171,7 @@ class Evidence:
                 .where(col(CheckpointRow.size) > index, col(CheckpointRow.block).is_not(None))
                 .order_by(col(CheckpointRow.size))
             )
-            row = tx.exec(anchored).first() or self._sign(tx)
+            row = tx.exec(anchored).first() or self.sign(tx)
             hashes = tuple(log.inclusion_proof(index, row.size))
             return Proved(
                 proof=LogProof(index=index, hashes=hashes, checkpoint=row.note),
@@ -231,96 +203,20 @@ class Evidence:
             )
             return tx.exec(confirmed).first() or 0
 
-    def anchor(self, process: Process) -> Later | None:
-        """Handler of the anchoring process: one checkpoint, one transaction, one receipt."""
-        with self._store.transaction() as tx:
-            space = read_space(tx)
-            if space is None:
-                raise Unavailable("this node has not joined a space yet, so it cannot anchor")
-            sent = select(CheckpointRow).where(
-                col(CheckpointRow.transaction).is_not(None), col(CheckpointRow.block).is_(None)
+    def schedule_anchor(self, tx: Session, *, after_s: float) -> None:
+        """Schedule anchoring in the caller's transaction, unless it is scheduled already."""
+        if not is_scheduled(tx, ANCHOR, self.origin):
+            schedule(
+                tx,
+                ANCHOR,
+                self.origin,
+                lane=ANCHOR,
+                after_s=after_s,
+                give_up_after_s=ANCHOR_GIVE_UP_S,
             )
-            row = tx.exec(sent.order_by(col(CheckpointRow.size))).first() or self._sign(tx)
-        if row.block is not None:
-            return None
-        if row.transaction is None:
-            self._gather_cosignatures(row)
-        registry = Registry(space.rpc_url, space.contract, private_key=self._account_key)
-        try:
-            with self._account:
-                block = self._submit(registry, row)
-        except ChainRefused as err:
-            return self._refused(row, err)
-        if block is None:
-            return Later(0.2)
-        with self._store.transaction() as tx:
-            stored = tx.get_one(CheckpointRow, row.size)
-            stored.block = block
-            tx.add(stored)
-            behind = SqlNodeStore(tx).size() > row.size
-        return Later(self._anchor_interval_s) if behind else None
 
-    def _submit(self, registry: Registry, row: CheckpointRow) -> int | None:
-        if row.transaction is None:
-            prepared = registry.prepare_anchor(self.origin, row.size, row.root)
-            # Stored before it is sent: after a crash the very same bytes are sent again.
-            with self._store.transaction() as tx:
-                stored = tx.get_one(CheckpointRow, row.size)
-                stored.transaction, stored.transaction_hash = prepared.to_text(), prepared.hash
-                tx.add(stored)
-        else:
-            prepared = PreparedTransaction.parse(row.transaction)
-        registry.submit(prepared)
-        receipt = registry.receipt(prepared.hash)
-        return None if receipt is None else receipt.block
-
-    def forget_unsent(self, tx: Session) -> None:
-        """Drop checkpoints that were signed and never sent: a new key signs them anew."""
-        tx.exec(delete(CheckpointRow).where(col(CheckpointRow.transaction).is_(None)))
-
-    def cosign(self, process: Process) -> Later | None:
-        """Handler: ask the witnesses that have not yet cosigned the published checkpoint."""
-        with self._store.transaction() as tx:
-            newest = select(CheckpointRow).order_by(col(CheckpointRow.size).desc())
-            row = tx.exec(newest).first()
-        if row is None or self._gather_cosignatures(row) or process.attempts >= COSIGN_ATTEMPTS:
-            return None
-        return Later(float(2**process.attempts))
-
-    def ask_witnesses(self, tx: Session) -> None:
-        """Schedule `cosign` in the caller's transaction."""
-        if not is_scheduled(tx, COSIGN, self.origin):
-            schedule(tx, COSIGN, self.origin, lane=COSIGN, after_s=1.0)
-
-    def _gather_cosignatures(self, row: CheckpointRow) -> bool:
-        """Add what the witnesses give now; whether all of them have cosigned.
-
-        They are asked before the chain is, so that what is anchored has been witnessed; one that
-        is away is asked again later and holds up nothing.
-        """
-        note, complete = self._witnesses.gather(row.note, row.size)
-        with self._store.transaction() as tx:
-            stored = tx.get_one(CheckpointRow, row.size)
-            if note != stored.note:
-                stored.note = note
-                tx.add(stored)
-            if not complete:
-                self.ask_witnesses(tx)
-        return complete
-
-    def _refused(self, row: CheckpointRow, err: ChainRefused) -> Later:
-        """What a refusal of the chain means: wait for the registrar, sign anew, or give up."""
-        if err.name in NOT_YET:
-            raise Unavailable(str(err)) from err
-        if err.name not in SIGN_ANEW:
-            raise err
-        with self._store.transaction() as tx:
-            stored = tx.get_one(CheckpointRow, row.size)
-            stored.transaction = stored.transaction_hash = None
-            tx.add(stored)
-        return Later(0.0)
-
-    def _sign(self, tx: Session) -> CheckpointRow:
+    def sign(self, tx: Session) -> CheckpointRow:
+        """The signed checkpoint of the log as it is now; the newest one where it has not grown."""
         log = Log(SqlNodeStore(tx))
         size = log.size
         existing = tx.get(CheckpointRow, size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from eth_account import Account
 from sqlmodel import Session
 
+from dataspace.anchoring import Anchoring
 from dataspace.catalog import Datasets
+from dataspace.chain_access import ChainAccess
 from dataspace.computing.computations import Computations
 from dataspace.computing.sessions import Sessions
 from dataspace.errors import InputRejected, ProtocolViolation
-from dataspace.evidence import ANCHOR, COSIGN, Evidence, Space, origin_of_url, write_space
+from dataspace.evidence import Evidence, Space, origin_of_url, write_space
 from dataspace.identity.did import did_of_url, document_of_node
 from dataspace.identity.tokens import Identity
 from dataspace.membership import Application, apply_for_membership
@@ -66,20 +67,25 @@ class Node:
         self.store.migrate()
         self.http = httpx2.Client(trust_env=False)
         self.peers = Peers(self.store, self.identity, self.http, local=settings.local)
-        # One account has one sender at a time: a nonce is counted, not reserved.
-        self.chain_account = threading.Lock()
+        self.chain_access = ChainAccess.of(settings, home.account_key())
         origin = origin_of_url(home.url)
         self.log_signer = NoteSigner(origin, home.log_key())
-        self.witnessing = Witnessing(self.store, self.peers, origin=origin, log_key=home.log_key())
+        self.witnessing = Witnessing(
+            self.store, self.peers, self.chain_access, origin=origin, log_key=home.log_key()
+        )
         self.evidence = Evidence(
             self.store,
             origin=origin,
             actor=self.did,
             signer=self.log_signer,
-            account_key=home.account_key(),
-            account=self.chain_account,
             anchor_interval_s=settings.anchor_interval_s,
+        )
+        self.anchoring = Anchoring(
+            self.store,
+            self.evidence,
+            chain=self.chain_access,
             witnesses=self.witnessing,
+            interval_s=settings.anchor_interval_s,
         )
         self.delivery = Delivery(self)
         self.datasets = Datasets(self)
@@ -87,7 +93,7 @@ class Node:
         self.transfers = Transfers(self)
         self.sessions = Sessions(self.peers)
         self.computations = Computations(self)
-        self.rotation = Rotation(self, self.chain_account)
+        self.rotation = Rotation(self)
         self.tidying = Tidying(self.store)
         self.operator = Operator(self) if settings.founder else None
         self.chain = self._embedded_chain() if settings.founder and not settings.chain else None
@@ -103,6 +109,9 @@ class Node:
                 if not self.member(tx) and self.home.invitation() is not None:
                     schedule(tx, JOIN, self.did, give_up_after_s=JOIN_GIVE_UP_S)
         self.tidying.begin()
+        with self.store.transaction() as tx:
+            if self.member(tx):
+                self.evidence.schedule_anchor(tx, after_s=0.0)
         self.engine.start()
         log.info("node started", did=self.did, kind=self.home.settings.kind)
 
@@ -168,8 +177,7 @@ class Node:
 
     def _handlers(self) -> dict[str, Handler]:
         return {
-            ANCHOR: Handler(self.evidence.anchor),
-            COSIGN: Handler(self.evidence.cosign),
+            **self.anchoring.handlers(),
             JOIN: Handler(self._join),
             **self.delivery.handlers(),
             **self.negotiations.handlers(),

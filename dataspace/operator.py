@@ -21,7 +21,6 @@ from dataspace.membership import Admission, Application
 from dataspace.processes import GIVE_UP_S, Handler, Later, Process, schedule
 from dataspace.settings import ParticipantKind
 from dataspace.store.tables import InvitationRow, ParticipantRow, Setting
-from ledger.chain import Registry
 from ledger.entry import EntryType
 
 if TYPE_CHECKING:
@@ -120,13 +119,13 @@ class Operator:
         if deployed is None:
             # A crash between deployment and this commit leaves an unused contract behind, which
             # costs gas and harms nobody: no log was registered in it.
-            with node.chain_account:
-                address = Registry.deploy(rpc_url, node.home.account_key())
+            with node.chain_access.account:
+                address = node.chain_access.deploy(rpc_url)
             with node.store.transaction() as tx:
                 tx.merge(Setting(name="founder.contract", value=address))
         else:
             address = deployed.value
-        registry = Registry(rpc_url, address)
+        registry = node.chain_access.open(rpc_url, address)
         registry.verify_code()
         chain_id = registry.chain_id()
         if space is None:
@@ -171,10 +170,10 @@ class Operator:
         with node.store.transaction() as tx:
             space = read_space(tx)
         assert space is not None
-        registry = Registry(space.rpc_url, space.contract, private_key=node.home.account_key())
+        registry = node.chain_access.open(space.rpc_url, space.contract)
         if any(log.origin == asked["log_origin"] for log in registry.logs()):
             return None
-        with node.chain_account:
+        with node.chain_access.account:
             if asked["account"] != node.account_address:
                 registry.fund(asked["account"], GAS_MONEY_WEI)
             registry.register(

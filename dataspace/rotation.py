@@ -10,13 +10,11 @@ A process that finds 3 done and 4 not goes on with 4: it asks the chain which ke
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from dataspace.errors import InputRejected, Unavailable
 from dataspace.evidence import read_space
 from dataspace.processes import Handler, Later, Process, schedule
-from ledger.chain import Registry
 from ledger.checkpoint import NoteSigner
 from ledger.entry import EntryType
 
@@ -31,9 +29,8 @@ POLL_S = 0.2
 class Rotation:
     """The durable process that changes the log's key."""
 
-    def __init__(self, node: Node, account: threading.Lock) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._account = account
 
     def handlers(self) -> dict[str, Handler]:
         return {ROTATE: Handler(self._rotate)}
@@ -66,10 +63,10 @@ class Rotation:
         with node.store.transaction() as tx:
             space = read_space(tx)
         assert space is not None
-        registry = Registry(space.rpc_url, space.contract, private_key=node.home.account_key())
+        registry = node.chain_access.open(space.rpc_url, space.contract)
         signer = NoteSigner(node.evidence.origin, node.home.next_log_key())
         # Nothing is signed or anchored while the chain and the file change hands.
-        with self._account:
+        with node.chain_access.account:
             registered = {one.origin: one.vkey for one in registry.logs()}
             if registered.get(node.evidence.origin) != signer.vkey:
                 registry.rotate(node.evidence.origin, signer.vkey)
@@ -77,7 +74,7 @@ class Rotation:
             node.evidence.use_signer(signer)
             node.witnessing.use_key(node.home.log_key())
         with node.store.transaction() as tx:
-            node.evidence.forget_unsent(tx)
+            node.anchoring.forget_unsent(tx)
             # An entry of its own, so that a checkpoint under the new key is signed at once.
             node.evidence.record(tx, EntryType.KEY_ROTATED, outcome="new log key in use")
         return None

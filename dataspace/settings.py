@@ -77,6 +77,15 @@ class Settings(BaseSettings):
         default=None, description="founder only: an EVM JSON-RPC to use in place of our own chain"
     )
     chain_id: int = Field(default=440300, ge=1, description="founder only: of our own chain")
+    chain_poa: bool = Field(
+        default=False, description="the chain is of the proof-of-authority kind (longer headers)"
+    )
+    chain_gas_price_wei: int | None = Field(
+        default=None, ge=0, description="send legacy transactions at this price; 0 on a free chain"
+    )
+    chain_confirmations: int = Field(
+        default=0, ge=0, le=1000, description="blocks after ours before an anchor counts"
+    )
     local: bool = Field(
         default=True,
         description="peers on this machine over plain http are allowed; never in production",

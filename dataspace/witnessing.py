@@ -17,6 +17,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlmodel import Session, col, select
 
+from dataspace.chain_access import ChainAccess
 from dataspace.errors import ProtocolViolation, Unavailable
 from dataspace.evidence import read_space
 from dataspace.peers import Peers
@@ -24,7 +25,6 @@ from dataspace.processes import GIVE_UP_S, Handler, Process, schedule
 from dataspace.store.engine import Store
 from dataspace.store.log_store import SqlNodeStore
 from dataspace.store.tables import WitnessedRow
-from ledger.chain import Registry
 from ledger.cosignature import Cosigner
 from ledger.errors import InvalidNote, LedgerError
 from ledger.log import Log
@@ -59,10 +59,17 @@ class Witnessing:
     """Both sides: cosigning others' checkpoints, and asking others to cosign ours."""
 
     def __init__(
-        self, store: Store, peers: Peers, *, origin: str, log_key: Ed25519PrivateKey
+        self,
+        store: Store,
+        peers: Peers,
+        chain: ChainAccess,
+        *,
+        origin: str,
+        log_key: Ed25519PrivateKey,
     ) -> None:
         self._store = store
         self._peers = peers
+        self._chain = chain
         self._origin = origin
         self._refreshing = threading.Lock()
         self._refreshed_at: dict[str, float] = {}
@@ -166,7 +173,8 @@ class Witnessing:
             space = read_space(tx)
         if space is None:
             raise Unavailable("this node has not joined its space yet")
-        registered = {one.origin: one for one in Registry(space.rpc_url, space.contract).logs()}
+        registry = self._chain.open(space.rpc_url, space.contract)
+        registered = {one.origin: one for one in registry.logs()}
         found = registered.get(origin)
         if found is None or found.revoked:
             raise Unavailable(f"the log {origin} is not registered on the chain")

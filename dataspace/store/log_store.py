@@ -1,33 +1,95 @@
-"""The evidence log's hashes in the node's database: an adapter to `ledger.log.NodeStore`."""
+"""The evidence log in the node's database: its hashes (`ledger.log.NodeStore`) and its entries.
+
+Rows are written by plain inserts, many at once: an evidence row is never changed as an object, and
+the unit of work would cost more than the hashing and the disk together.
+"""
 
 from __future__ import annotations
 
-from sqlmodel import Session, select
+from collections.abc import Sequence
+from typing import Any
 
-from dataspace.store.tables import LogNodeRow, LogStateRow
+from sqlalchemy import Table, bindparam, insert, select, update
+from sqlmodel import Session, SQLModel
+
+from dataspace.store.tables import EntryRow, LogNodeRow, LogStateRow
+from ledger.entry import SealedEntry
+from ledger.log import Log
+
+_STATE_ID = 1
+
+
+def _table(model: type[SQLModel]) -> Table:
+    table: Any = model
+    return table.__table__  # type: ignore[no-any-return]
+
+
+_NODES, _STATE, _ENTRIES = _table(LogNodeRow), _table(LogStateRow), _table(EntryRow)
+_READ_SIZE = select(_STATE.c.size).where(_STATE.c.id == _STATE_ID).with_for_update()
+_READ_NODE = select(_NODES.c.value).where(
+    _NODES.c.level == bindparam("at_level"), _NODES.c.position == bindparam("at_position")
+)
+_FIRST_SIZE = insert(_STATE).values(id=_STATE_ID, size=bindparam("new_size"))
+_NEXT_SIZE = update(_STATE).where(_STATE.c.id == _STATE_ID).values(size=bindparam("new_size"))
+_ADD_NODES, _ADD_ENTRIES = insert(_NODES), insert(_ENTRIES)
 
 
 class SqlNodeStore:
     """Perfect-subtree hashes of the log inside one transaction.
 
     The size row is read `FOR UPDATE`, so that on PostgreSQL two appending transactions queue; on
-    SQLite the transaction already holds the write lock.
+    SQLite the transaction already holds the write lock. Nodes are written when the size is set,
+    which a log does last.
     """
 
     def __init__(self, tx: Session) -> None:
-        self._tx = tx
-        found = tx.exec(select(LogStateRow).where(LogStateRow.id == 1).with_for_update()).first()
-        self._state = found or LogStateRow(id=1, size=0)
+        self._connection = tx.connection()
+        size = self._connection.execute(_READ_SIZE).scalar()
+        self._exists = size is not None
+        self._size: int = size or 0
+        self._unwritten: dict[tuple[int, int], bytes] = {}
 
     def size(self) -> int:
-        return self._state.size
+        return self._size
 
     def set_size(self, size: int) -> None:
-        self._state.size = size
-        self._tx.add(self._state)
+        if self._unwritten:
+            self._connection.execute(
+                _ADD_NODES,
+                [
+                    {"level": level, "position": position, "value": value}
+                    for (level, position), value in self._unwritten.items()
+                ],
+            )
+            self._unwritten.clear()
+        self._connection.execute(_NEXT_SIZE if self._exists else _FIRST_SIZE, {"new_size": size})
+        self._exists, self._size = True, size
 
     def get(self, level: int, index: int) -> bytes:
-        return self._tx.get_one(LogNodeRow, (level, index)).value
+        unwritten = self._unwritten.get((level, index))
+        if unwritten is not None:
+            return unwritten
+        at = {"at_level": level, "at_position": index}
+        return bytes(self._connection.execute(_READ_NODE, at).scalar_one())
 
     def put(self, level: int, index: int, value: bytes) -> None:
-        self._tx.add(LogNodeRow(level=level, position=index, value=value))
+        self._unwritten[level, index] = value
+
+
+def append_entries(tx: Session, sealed: Sequence[SealedEntry]) -> int:
+    """Append these entries to the log in this transaction; returns the index of the first."""
+    first = Log(SqlNodeStore(tx)).extend([entry.commitment for entry in sealed])
+    if sealed:
+        tx.connection().execute(
+            _ADD_ENTRIES,
+            [
+                {
+                    "position": first + offset,
+                    "commitment": entry.commitment,
+                    "body": entry.body,
+                    "salt": entry.salt,
+                }
+                for offset, entry in enumerate(sealed)
+            ],
+        )
+    return first
