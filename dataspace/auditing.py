@@ -1,15 +1,15 @@
-"""The auditor's way to logs over HTTP, and the regulator's home, which needs no server.
+"""Audits as a regulator runs them: the space's logs, a copy on the disk, or one record from a file.
 
-`ledger.audit` does the checking; here are only the readers and the identity that entitles them to
-entry bodies.
+`ledger.audit` does the checking; here it is given its readers, its witnesses and its judge.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,132 +17,20 @@ import httpx2
 
 from dataspace.client import Client
 from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
-from dataspace.identity.did import did_of_key, did_of_url
-from dataspace.identity.tokens import Identity, issue_token
-from dataspace.membership import Application, apply_for_membership
-from dataspace.settings import Home, ParticipantKind
-from ledger.anchors import Anchor, RegisteredLog
-from ledger.audit import DirectoryLog, LogReader, Report, audit, export_log
+from dataspace.judging import AgreementJudge
+from dataspace.log_readers import MAX_BODY_BYTES, HttpLog, open_log
+from dataspace.regulator import token_source
+from dataspace.settings import Home
+from ledger.anchors import Anchor, RegisteredLog, RotationRecord
+from ledger.audit import AuditState, Report, audit, export_log
 from ledger.chain import Registry
-from ledger.entry import SealedEntry, open_entry, shown_entry
-from ledger.note import NoteVerifier
+from ledger.cosignature import ED25519_COSIGNATURE, CosignatureVerifier
+from ledger.entry import SealedEntry, open_entry
+from ledger.note import NoteVerifier, parse_vkey, vkey_of
 from ledger.proof import parse_proof, verify_proof
-from ledger.tiles import TILE_WIDTH, Tile, parse_entry_bundle
 
-PAGE = 1000
-CREDENTIAL_FILE = "credential.jwt"
-MAX_BODY_BYTES = 64 * 1024 * 1024
-
-TokenFor = Callable[[str], str]
-
-
-class HttpLog(LogReader):
-    """A node's log over HTTP. `token_for(did)` gives a token, or None to read what is public."""
-
-    def __init__(self, http: httpx2.Client, url: str, token_for: TokenFor | None) -> None:
-        self._http = http
-        self._url = url.rstrip("/")
-        self._token_for = token_for
-
-    def checkpoint(self) -> str:
-        return self._get("/checkpoint").decode()
-
-    def commitments(self, start: int, end: int) -> list[bytes]:
-        found: list[bytes] = []
-        while start + len(found) < end:
-            at = start + len(found)
-            index = at // TILE_WIDTH
-            width = min(TILE_WIDTH, end - index * TILE_WIDTH)
-            bundle = parse_entry_bundle(self._get(f"/{Tile(None, index, width).path}"))
-            if len(bundle) != width:
-                raise ProtocolViolation(f"{self._url} serves a bundle of another length than asked")
-            found += bundle[at - index * TILE_WIDTH :]
-        return found
-
-    def entries(self, start: int, end: int) -> list[SealedEntry | None] | None:
-        if self._token_for is None:
-            return None
-        node = did_of_url(self._url.removesuffix("/tlog"))
-        found: list[SealedEntry | None] = []
-        while start + len(found) < end:
-            at = start + len(found)
-            token = self._token_for(node)
-            body = self._get(
-                f"/entries?start={at}&end={min(end, at + PAGE)}",
-                headers={"authorization": f"Bearer {token}"},
-            )
-            try:
-                page = json.loads(body)
-            except (ValueError, RecursionError):
-                page = None
-            if not isinstance(page, list) or not page:
-                raise ProtocolViolation(f"{self._url} shows no entries from {at} on")
-            found += [shown_entry(one) for one in page]
-        return found
-
-    def _get(self, path: str, headers: dict[str, str] | None = None) -> bytes:
-        try:
-            response = self._http.get(f"{self._url}{path}", headers=headers or {}, timeout=20.0)
-        except httpx2.HTTPError as err:
-            raise Unavailable(
-                f"the log at {self._url} cannot be reached", remedy="check its address"
-            ) from err
-        if response.status_code != 200:
-            raise Unavailable(f"the log at {self._url} answered {response.status_code} for {path}")
-        if len(response.content) > MAX_BODY_BYTES:
-            raise ProtocolViolation(f"the log at {self._url} answered with too many bytes")
-        return response.content
-
-
-def open_log(http: httpx2.Client, location: str, token_for: TokenFor | None) -> LogReader:
-    """A log by URL, or by the directory of an exported copy."""
-    if location.startswith(("http://", "https://")):
-        return HttpLog(http, location, token_for)
-    path = Path(location)
-    if not path.is_dir():
-        raise InputRejected(
-            f"{location} is neither a URL nor the directory of an exported log",
-            remedy="give http://…/tlog, or a directory made by: dataspace log export",
-        )
-    return DirectoryLog(path)
-
-
-def regulator_identity(home: Home) -> Identity:
-    """The did:key identity of a regulator's home."""
-    key = home.signing_key()
-    return Identity.of(did_of_key(key.public_key()), key)
-
-
-def join_as_regulator(home: Home, http: httpx2.Client) -> None:
-    """Get the membership credential for a regulator's home and keep it there."""
-    operator, invitation = home.settings.operator, home.invitation()
-    if operator is None or invitation is None:
-        raise InputRejected(
-            "a regulator joins with the operator's address and an invitation",
-            remedy="give --operator URL --invitation CODE",
-        )
-    application = Application(
-        name=home.settings.name, kind=ParticipantKind.REGULATOR, invitation=invitation
-    )
-    admission = apply_for_membership(http, operator, regulator_identity(home), application)
-    (home.path / CREDENTIAL_FILE).write_text(admission.credential, encoding="utf-8")
-    home.forget_invitation()
-
-
-def token_source(home: Home) -> TokenFor:
-    """Tokens of a regulator's home for any node. Raises InputRejected before it has joined."""
-    path = home.path / CREDENTIAL_FILE
-    if not path.exists():
-        raise InputRejected(
-            f"{home.path} has no membership credential",
-            remedy="make it with: dataspace init --kind regulator --operator URL --invitation CODE",
-        )
-    credential, identity = path.read_text(encoding="utf-8").strip(), regulator_identity(home)
-
-    def token_for(did: str) -> str:
-        return issue_token(identity, audience=did, now=int(time.time()), membership=credential)
-
-    return token_for
+# How long a record may take to appear on the other side before it is missed.
+SETTLING_S = 60.0
 
 
 def find_space(operator_url: str) -> tuple[str, str]:
@@ -159,21 +47,61 @@ def find_space(operator_url: str) -> tuple[str, str]:
             ) from err
 
 
-def audit_space(rpc_url: str, contract: str, logs: Sequence[str], home: Home | None) -> Report:
+@dataclass(frozen=True)
+class AuditPolicy:
+    """What an audit asks for beyond consistency: cosignatures, and timely anchors."""
+
+    require_witnesses: int = 0
+    max_anchor_delay_s: float | None = None
+
+
+def audit_space(
+    rpc_url: str,
+    contract: str,
+    logs: Sequence[str],
+    home: Home | None,
+    *,
+    policy: AuditPolicy,
+    state: AuditState | None = None,
+) -> Report:
     """Audit logs against the contract. Without `logs`, every log the contract knows is read.
 
-    A log given by URL or directory is matched to a registered origin by its own checkpoint.
+    A log given by URL or directory is matched to a registered origin by its own checkpoint. With a
+    regulator's `home`, bodies are opened, and every decision is asked again of its agreement.
     """
     registry = Registry(rpc_url, contract)
     registry.verify_code()
     token_for = token_source(home) if home is not None else None
+    registered = registry.logs()
     with httpx2.Client(trust_env=False) as http:
-        if not logs:
-            readers = {log.origin: open_log(http, log.url, token_for) for log in registry.logs()}
-            return audit(registry, readers)
-        chosen = [open_log(http, location, token_for) for location in logs]
-        readers = {reader.checkpoint().partition("\n")[0]: reader for reader in chosen}
-        return audit(_Chosen(registry, frozenset(readers)), readers)
+        if logs:
+            chosen = [open_log(http, location, token_for) for location in logs]
+            readers = {reader.checkpoint().partition("\n")[0]: reader for reader in chosen}
+        else:
+            readers = {log.origin: open_log(http, log.url, token_for) for log in registered}
+        return audit(
+            _Chosen(registry, frozenset(readers)) if logs else registry,
+            readers,
+            settled_before=_settled_before(),
+            state=state,
+            max_anchor_delay_s=policy.max_anchor_delay_s,
+            now_s=time.time(),
+            witnesses=[cosigner_of(log.vkey) for log in registered],
+            require_witnesses=policy.require_witnesses,
+            judge=AgreementJudge(readers) if home is not None else None,
+        )
+
+
+def cosigner_of(vkey: str) -> CosignatureVerifier:
+    """The witness key that follows from a registered log's key: a node cosigns with its log key."""
+    name, _, _, public_key = parse_vkey(vkey)
+    return CosignatureVerifier.parse(vkey_of(name, ED25519_COSIGNATURE, public_key))
+
+
+def _settled_before() -> str:
+    """Records younger than this may not have reached the other side yet."""
+    then = datetime.now(UTC) - timedelta(seconds=SETTLING_S)
+    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
@@ -188,6 +116,9 @@ class _Chosen:
 
     def anchors(self, origin: str) -> list[Anchor]:
         return self.registry.anchors(origin)
+
+    def key_history(self, origin: str) -> Sequence[RotationRecord]:
+        return self.registry.key_history(origin)
 
 
 def export_node_log(node: Client, directory: Path) -> int:

@@ -17,6 +17,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlmodel import Session, col, select
 
+from dataspace.anchoring import COSIGN
 from dataspace.chain_access import ChainAccess
 from dataspace.errors import ProtocolViolation, Unavailable
 from dataspace.evidence import read_space
@@ -167,6 +168,8 @@ class Witnessing:
                         vkey=vkey,
                     )
                 )
+            # What is published already is not left without its cosignature.
+            schedule(tx, COSIGN, self._origin, lane=COSIGN)
 
     def _registered_key(self, origin: str) -> str:
         with self._store.transaction() as tx:

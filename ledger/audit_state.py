@@ -2,7 +2,9 @@
 
 Of each log: the tree as of its newest anchor that was verified, the facts of its records up to
 there, and the newest head it signed. The next audit reads on from there; should the log no longer
-continue that tree, it is read again from the beginning. The state is believed as it is: keep it
+continue that tree, it is read again from the beginning. A log that still signs the right tree and
+shows others wrong old entries is not noticed by going on: audit without a state now and then. The
+state is believed as it is: keep it
 where nobody but the auditor can write. It holds what records say, also of those erased since.
 """
 
@@ -18,6 +20,7 @@ from ledger.facts import Fact, facts_from_json, facts_to_json
 from ledger.report import Finding
 
 VERSION = 1
+ID_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,21 @@ class LogState:
     findings: tuple[Finding, ...]
     seen_size: int
     seen_root: bytes
+
+
+NOTHING_READ = LogState(
+    size=0,
+    peaks=(),
+    anchors=0,
+    opened=0,
+    erased=0,
+    shown=True,
+    ids=b"",
+    facts=(),
+    findings=(),
+    seen_size=0,
+    seen_root=b"",
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +121,6 @@ def _parse(origin: str, value: Mapping[str, Any]) -> LogState:
         seen_root=bytes.fromhex(value["seen_root"]),
     )
     # A frontier has one peak for each bit of its size.
-    if state.size.bit_count() != len(state.peaks) or len(state.ids) % 16:
+    if state.size.bit_count() != len(state.peaks) or len(state.ids) % ID_BYTES:
         raise ValueError("peaks or ids do not fit the size")
     return state

@@ -240,6 +240,11 @@ class Registry:
         what = "there is no contract" if not code else "there is other code than ours"
         raise ChainRefused("WrongCode", f"{what} at {self.address}: check address and chain")
 
+    def head(self) -> int:
+        """Number of the newest block."""
+        with translated():
+            return int(self._web3.eth.block_number)
+
     def chain_id(self) -> int:
         """The id of the chain behind the endpoint, asked anew every time."""
         with translated():

@@ -16,6 +16,7 @@ from ledger.entry import EntryType
 from ledger.facts import Fact
 from ledger.report import Finding
 
+
 @dataclass(frozen=True)
 class ReadableLog:
     """A log whose bodies were shown from beginning to end; `erased` of them are gone."""
@@ -87,9 +88,7 @@ def _agreements(
 
 def _transcripts(order_h: str, about: Iterable[Fact]) -> Iterator[Finding]:
     completed = [
-        fact
-        for fact in about
-        if fact.type is EntryType.COMPLETED and fact.transcript_h is not None
+        fact for fact in about if fact.type is EntryType.COMPLETED and fact.transcript_h is not None
     ]
     for other in completed[1:]:
         if other.transcript_h != completed[0].transcript_h:

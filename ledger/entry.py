@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 from hmac import compare_digest
@@ -63,7 +63,6 @@ Digests = Annotated[tuple[Digest, ...], Field(max_length=MAX_LIST)]
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-_TIMESTAMP_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class Entry(BaseModel):
@@ -121,7 +120,7 @@ class Entry(BaseModel):
             if not _TIMESTAMP.fullmatch(value):
                 raise ValueError("expected RFC 3339 in UTC with milliseconds, ending in Z")
             # Rejects a thirteenth month and the like.
-            datetime.strptime(value, _TIMESTAMP_FORMAT).replace(tzinfo=UTC)
+            datetime.fromisoformat(value)
         return value
 
 

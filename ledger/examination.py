@@ -8,51 +8,24 @@ roots are compared. Memory grows with the records that must be matched, not with
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Protocol
-from uuid import UUID
+from dataclasses import dataclass, replace
 
 from ledger.anchors import Anchor, RegisteredLog, RotationRecord
-from ledger.audit_state import LogState
-from ledger.checkpoint import Checkpoint, NoteVerifier, parse_checkpoint, verify_checkpoint
+from ledger.audit_state import NOTHING_READ, LogState
+from ledger.checkpoint import Checkpoint, NoteVerifier, verify_checkpoint
 from ledger.cosignature import CosignatureVerifier, verify_cosignatures
-from ledger.entry import COMMITMENT_BYTES, SealedEntry, commitment_of, open_entry
-from ledger.errors import (
-    InvalidCheckpoint,
-    InvalidEntry,
-    InvalidNote,
-    LedgerError,
-    RetiredKey,
-    TooFewCosignatures,
-)
-from ledger.facts import MATCHED_TYPES, Fact, fact_of
+from ledger.entry import COMMITMENT_BYTES
+from ledger.errors import InvalidCheckpoint, InvalidNote, RetiredKey, TooFewCosignatures
 from ledger.lateness import Lateness
 from ledger.marks import Marks, range_words, when_words
-from ledger.merkle import Frontier, leaf_hash
-from ledger.note import split_note
+from ledger.merkle import Frontier, fold_peaks, leaf_hash
+from ledger.records import LogReader, Records, why_words
 from ledger.report import Finding, LogSummary
 from ledger.rotation import verify_with_history
 
 PAGE = 500
 # An owner may claim any size; reading stops here and says so.
 MAX_ENTRIES = 100_000_000
-
-
-class LogReader(Protocol):
-    """One log as its owner shows it, over HTTP or from a copy.
-
-    `commitments` and `entries` may give fewer than asked for, but not none while there are more.
-    """
-
-    def checkpoint(self) -> str:
-        """The newest signed note."""
-
-    def commitments(self, start: int, end: int) -> list[bytes]:
-        """Leaf data of the entries start … end-1."""
-
-    def entries(self, start: int, end: int) -> list[SealedEntry | None] | None:
-        """Bodies of the entries start … end-1, None for an erased one; None for no entitlement."""
 
 
 @dataclass(frozen=True)
@@ -118,27 +91,23 @@ class Examination:
     ) -> None:
         self.log = chain.log
         self.findings: list[Finding] = []
-        self.facts: list[Fact] = list(start.facts) if start else []
         self.size = 0
-        self.opened = start.opened if start else 0
-        self.erased = start.erased if start else 0
-        self.shown = start.shown if start else True
         self.resumed_from = start.size if start else 0
         self.witnesses: tuple[str, ...] = ()
         self.departed = False
         self._chain = chain
         self._policy = policy
         self._earlier = earlier
-        self._texts = texts
         self._frontier = Frontier(start.size, start.peaks) if start else Frontier()
-        self._id_bytes = bytearray(start.ids if start else b"")
-        self._ids = {int.from_bytes(self._id_bytes[at : at + 16]) for at in _every_id(start)}
         # Findings about entries outlive this audit: an entry is not read a second time.
         self._lasting: list[Finding] = list(start.findings) if start else []
         seen = (earlier.seen_size, earlier.seen_root) if earlier else None
         self._marks = Marks(chain.anchors, seen, after=self.resumed_from)
-        self._lateness = Lateness(chain.anchors, policy.max_anchor_delay_s, self.resumed_from)
-        self._kept: LogState | None = None
+        lateness = Lateness(chain.anchors, policy.max_anchor_delay_s, self.resumed_from)
+        self.records = Records(chain.log.origin, start, lateness, texts, self)
+        # The log as of its newest anchor, and whether that may be gone on from.
+        self._at_anchor = start
+        self._verified_head: Checkpoint | None = None
         self._interrupted = False
 
     @property
@@ -148,16 +117,23 @@ class Examination:
     @property
     def complete(self) -> bool:
         """Whether every body was shown, so that a missing record is really missing."""
-        return self.shown and self.read > 0 and self.opened + self.erased == self.read == self.size
+        records = self.records
+        told = records.opened + records.erased
+        return records.shown and self.read > 0 and told == self.read == self.size
+
+    @property
+    def anchors(self) -> Sequence[Anchor]:
+        return self._chain.anchors
 
     @property
     def anchors_compared(self) -> int:
         return sum(anchor.size <= self.read for anchor in self._chain.anchors)
 
-    def report(self, code: str, index: int | None, why: str) -> Finding:
+    def report(self, code: str, index: int | None, why: str, *, lasting: bool = False) -> None:
         finding = Finding(code, self.log.origin, index, f"Log {self.log.origin}: {why}.")
         self.findings.append(finding)
-        return finding
+        if lasting:
+            self._lasting.append(finding)
 
     def run(self, reader: LogReader) -> None:
         self.findings += self._lasting
@@ -167,18 +143,29 @@ class Examination:
         if self.size > MAX_ENTRIES:
             self.report("log-too-large", None, f"it claims {self.size} entries, too many to read")
             return
-        if self.size < self.resumed_from or not self._continues_the_anchors():
+        continues = self._continues_the_anchors()
+        if self.resumed_from > 0 and (self.size < self.resumed_from or not continues):
             self.departed = True
             return
+        if not continues and self._earlier is not None:
+            self.report(
+                "anchors-changed",
+                None,
+                f"an earlier audit saw its anchor of {self._earlier.size} entries, which the chain "
+                "does not have in that place: the chain was reset, or is another one",
+            )
         self._read(reader)
-        self._late(self._lateness.unanchored(self._policy.now_s), lasting=False)
-        good = self._check_history(checkpoint)
-        if good and checkpoint is not None and self.read == self.size:
-            self._remember(checkpoint)
+        self.records.tell_unanchored(self._policy.now_s)
+        if self._check_history(checkpoint) and self.read == self.size:
+            self._verified_head = checkpoint
 
     def state(self) -> LogState | None:
         """What the next audit goes on from: what was verified now, or else what was before."""
-        return self._kept or self._earlier
+        head = self._verified_head
+        if head is None:
+            return self._earlier
+        kept = self._at_anchor or NOTHING_READ
+        return replace(kept, seen_size=head.size, seen_root=head.root)
 
     def summary(self) -> LogSummary:
         anchored = self._anchored_size()
@@ -191,9 +178,9 @@ class Examination:
             anchors=len(self._chain.anchors),
             anchored_size=anchored,
             unanchored=max(0, self.size - anchored),
-            entries_shown=self.shown and self.read > 0,
-            entries_opened=self.opened,
-            entries_erased=self.erased,
+            entries_shown=self.records.shown and self.read > 0,
+            entries_opened=self.records.opened,
+            entries_erased=self.records.erased,
             resumed_from=self.resumed_from,
             witnesses=self.witnesses,
         )
@@ -235,8 +222,9 @@ class Examination:
             if self._chain.key_history is None:
                 raise
             history = self._chain.key_history()
-            checkpoint = verify_with_history(note, self.log.origin, history, self._chain.anchors)
-            verifier = _signer_of(note, history)
+            checkpoint, verifier = verify_with_history(
+                note, self.log.origin, history, self._chain.anchors
+            )
         self._check_witnesses(note, verifier)
         return checkpoint
 
@@ -257,6 +245,8 @@ class Examination:
     def _read(self, reader: LogReader) -> None:
         """Read all commitments and the bodies shown, comparing roots at every mark."""
         stop = min(self._anchored_size(), self.size)
+        if self._marks.next_size == self.read:
+            self._marks.compare(self._frontier.root())
         while True:
             if self.read == stop and self.read > 0:
                 self._keep()
@@ -273,7 +263,7 @@ class Examination:
                 self._frontier.append(leaf_hash(commitment))
                 if self._frontier.size == self._marks.next_size:
                     self._marks.compare(self._frontier.root())
-            self._open(reader, start, page)
+            self.records.open(reader, start, page)
 
     def _page(self, reader: LogReader, end: int) -> list[bytes] | None:
         try:
@@ -292,75 +282,13 @@ class Examination:
             return None
         odd = next((i for i, value in enumerate(page) if len(value) != COMMITMENT_BYTES), None)
         if odd is not None:
-            self._lasting.append(
-                self.report(
-                    "commitment-malformed",
-                    self.read + odd,
-                    f"entry {self.read + odd} is not a commitment of {COMMITMENT_BYTES} bytes",
-                )
+            self.report(
+                "commitment-malformed",
+                self.read + odd,
+                f"entry {self.read + odd} is not a commitment of {COMMITMENT_BYTES} bytes",
+                lasting=True,
             )
         return page
-
-    def _open(self, reader: LogReader, start: int, page: Sequence[bytes]) -> None:
-        if not self.shown:
-            return
-        try:
-            bodies = reader.entries(start, start + len(page))
-        except Exception as err:
-            self.shown, self._interrupted = False, True
-            self.report(
-                "entries-unreachable", start, f"it stopped showing entries: {why_words(err)}"
-            )
-            return
-        if bodies is None:
-            self.shown = False
-            return
-        if len(bodies) < len(page):
-            self._interrupted = True
-            self.report(
-                "entries-missing",
-                start + len(bodies),
-                f"it shows {len(bodies)} entries from {start} on where there are {len(page)}",
-            )
-        for offset, (sealed, commitment) in enumerate(zip(bodies, page, strict=False)):
-            if sealed is None:
-                self.erased += 1
-            else:
-                self._open_one(start + offset, sealed, commitment)
-
-    def _open_one(self, index: int, sealed: SealedEntry, commitment: bytes) -> None:
-        # The commitment that counts is the one in the tree, not the one shown with the body.
-        if commitment_of(sealed.body, sealed.salt) != commitment:
-            why = f"the content shown for entry {index} is not what was recorded there"
-            self._lasting.append(self.report("entry-altered", index, why))
-            return
-        try:
-            entry = open_entry(sealed.body, sealed.salt, commitment)
-        except InvalidEntry as err:
-            why = f"entry {index} is not a valid record: {err}"
-            self._lasting.append(self.report("entry-malformed", index, why))
-            return
-        self.opened += 1
-        if entry.log != self.log.origin:
-            why = f"entry {index} says it belongs to log {entry.log}"
-            self._lasting.append(self.report("entry-foreign", index, why))
-            return
-        record_id = UUID(entry.id)
-        if record_id.int in self._ids:
-            why = f"entry {index} repeats record {entry.id}"
-            self._lasting.append(self.report("entry-repeated", index, why))
-            return
-        self._ids.add(record_id.int)
-        self._id_bytes += record_id.bytes
-        self._late(self._lateness.note(index, entry.ts), lasting=True)
-        if entry.type in MATCHED_TYPES:
-            self.facts.append(fact_of(self.log.origin, index, entry, self._texts))
-
-    def _late(self, found: Sequence[tuple[int, str]], *, lasting: bool) -> None:
-        for index, why in found:
-            finding = self.report("anchor-late", index, why)
-            if lasting:
-                self._lasting.append(finding)
 
     # History
 
@@ -369,13 +297,13 @@ class Examination:
 
     def _continues_the_anchors(self) -> bool:
         """Whether the anchor that the earlier audit went up to is still where it was."""
-        if self.resumed_from == 0 or self._earlier is None:
+        earlier = self._earlier
+        if earlier is None or earlier.anchors == 0:
             return True
-        at = self._earlier.anchors - 1
-        if at >= len(self._chain.anchors):
+        if earlier.anchors > len(self._chain.anchors):
             return False
-        anchor = self._chain.anchors[at]
-        return (anchor.size, anchor.root) == (self.resumed_from, self._frontier.root())
+        anchor = self._chain.anchors[earlier.anchors - 1]
+        return (anchor.size, anchor.root) == (earlier.size, fold_peaks(earlier.peaks))
 
     def _check_history(self, checkpoint: Checkpoint | None) -> bool:
         """Report what the roots say; True when they all agree."""
@@ -418,35 +346,33 @@ class Examination:
                 "commitments shown give another root than the checkpoint",
             )
         agreed = len(self.findings) == before
-        self.departed = not agreed and self.resumed_from > 0
+        self.departed = not agreed
         return agreed
 
     # For the next audit
 
     def _keep(self) -> None:
         """Note the tree and the facts as they are at the newest anchor."""
-        if self._interrupted or self._marks.broken is not None:
+        self.records.close(self.read)
+        if self._interrupted or self.records.interrupted:
             return
-        # The last entries under this anchor have been read: their delay can be told.
-        self._late(self._lateness.close(self.read), lasting=True)
-        self._kept = LogState(
+        self._at_anchor = replace(
+            NOTHING_READ,
             size=self.read,
             peaks=tuple(self._frontier.peaks),
             anchors=len(self._chain.anchors),
-            opened=self.opened,
-            erased=self.erased,
-            shown=self.shown,
-            ids=bytes(self._id_bytes),
-            facts=tuple(self.facts),
+            opened=self.records.opened,
+            erased=self.records.erased,
+            shown=self.records.shown,
+            ids=bytes(self.records.id_bytes),
+            facts=tuple(self.records.facts),
             findings=tuple(self._lasting),
-            seen_size=0,
-            seen_root=b"",
         )
 
-    def _remember(self, checkpoint: Checkpoint) -> None:
-        raise NotImplementedError
 
-
-def why_words(err: Exception) -> str:
-    """The reason in an exception, if it is one of ours; a foreign text could say anything."""
-    return str(err) if isinstance(err, LedgerError) else type(err).__name__
+def _shows(reader: LogReader) -> bool:
+    """Whether bodies are shown; the audit itself will report a reader that fails."""
+    try:
+        return reader.entries(0, 1) is not None
+    except Exception:
+        return False

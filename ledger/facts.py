@@ -6,7 +6,8 @@ Records are many and mostly repeat the same names, so equal texts are kept once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any
 
 from ledger.entry import Entry, EntryType
 
@@ -22,7 +23,8 @@ MATCHED_TYPES = frozenset(
 )
 
 
-class Fact(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fact:
     """An opened record at its place. The fields are those of `ledger.entry.Entry`."""
 
     origin: str
@@ -43,7 +45,9 @@ class Fact(NamedTuple):
     privacy_spend: float | None
 
 
-_TEXTS = tuple(name for name in Fact._fields if name not in ("origin", "index", "privacy_spend"))
+_TEXTS = tuple(
+    one.name for one in fields(Fact) if one.name not in ("origin", "index", "privacy_spend")
+)
 
 
 def fact_of(origin: str, index: int, entry: Entry, texts: dict[str, str]) -> Fact:
@@ -94,10 +98,10 @@ def facts_from_json(value: Mapping[str, Any], origin: str) -> list[Fact]:
     texts: list[str] = value["texts"]
     facts = []
     for index, spend, *positions in value["rows"]:
-        named = {
+        named: dict[str, Any] = {
             name: None if at is None else texts[at]
             for name, at in zip(_TEXTS, positions, strict=True)
         }
-        kind = EntryType(named.pop("type") or "")
-        facts.append(Fact(origin=origin, index=index, type=kind, privacy_spend=spend, **named))  # type: ignore[arg-type]
+        named["type"] = EntryType(named["type"])
+        facts.append(Fact(origin=origin, index=index, privacy_spend=spend, **named))
     return facts

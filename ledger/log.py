@@ -7,7 +7,7 @@ why appending writes each node exactly once and why old roots and proofs stay co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from ledger.errors import InputRejected
@@ -65,15 +65,31 @@ class Log:
 
     def append(self, data: bytes) -> int:
         """Add a leaf with this data; returns its index."""
-        index = self._store.size()
-        level, position, value = 0, index, leaf_hash(data)
-        self._store.put(level, position, value)
-        while position % 2 == 1:
-            value = node_hash(self._store.get(level, position - 1), value)
-            level, position = level + 1, position // 2
+        return self.extend([data])
+
+    def extend(self, leaves: Iterable[bytes]) -> int:
+        """Add leaves with these data; returns the index of the first.
+
+        Nodes that an earlier leaf of the same call has made are not read from the store.
+        """
+        first = index = self._store.size()
+        # The newest node of each level, as long as it waits for its right sibling.
+        waiting: dict[int, bytes] = {}
+        for data in leaves:
+            level, position, value = 0, index, leaf_hash(data)
             self._store.put(level, position, value)
-        self._store.set_size(index + 1)
-        return index
+            while position % 2 == 1:
+                left = waiting.pop(level, None)
+                if left is None:
+                    left = self._store.get(level, position - 1)
+                value = node_hash(left, value)
+                level, position = level + 1, position // 2
+                self._store.put(level, position, value)
+            waiting[level] = value
+            index += 1
+        if index != first:
+            self._store.set_size(index)
+        return first
 
     def root(self, size: int | None = None) -> bytes:
         """The root of the first `size` leaves, by default of all.

@@ -23,7 +23,8 @@ class Marks:
         if seen is not None:
             marks.append((*seen, "that an earlier audit saw signed"))
         marks.sort(key=lambda mark: mark[0])
-        self._marks = [mark for mark in marks if mark[0] > after]
+        # An audit from the beginning compares the empty tree, too.
+        self._marks = [mark for mark in marks if mark[0] > after or after == 0]
         self._at = 0
         self.good = after
         self.broken: tuple[int, int, str] | None = None
@@ -34,16 +35,13 @@ class Marks:
         return self._marks[self._at][0] if self._at < len(self._marks) else None
 
     def compare(self, root: bytes) -> None:
-        """Compare the log's root at `next_size`."""
+        """Compare the log's root at `next_size`; after the first difference nothing is told."""
         size = self.next_size
         while self._at < len(self._marks) and self._marks[self._at][0] == size:
-            _, expected, words = self._marks[self._at]
+            mark_size, expected, words = self._marks[self._at]
             self._at += 1
-            if self.broken is not None:
-                continue
-            if root != expected:
-                self.broken = (self.good, self._marks[self._at - 1][0], words)
-                continue
+            if self.broken is None and root != expected:
+                self.broken = (self.good, mark_size, words)
         if self.broken is None and size is not None:
             self.good = size
 

@@ -15,9 +15,11 @@ from ledger.errors import InvalidNote, RetiredKey
 
 def verify_with_history(
     note: str, origin: str, history: Sequence[RotationRecord], anchors: Sequence[Anchor]
-) -> Checkpoint:
-    """The checkpoint in a note signed by the present key of the log, or by an earlier one when
-    the chain has anchored this very head before that key was replaced.
+) -> tuple[Checkpoint, NoteVerifier]:
+    """The checkpoint in this note, and the key that vouches for it.
+
+    That is the present key of the log, or an earlier one when the chain has anchored this very
+    head before that key was replaced.
 
     Raises InvalidNote for a key the log never had, RetiredKey for an earlier key's checkpoint that
     was not anchored in time, InvalidCheckpoint for another text or origin.
@@ -31,7 +33,7 @@ def verify_with_history(
             refusal = err
             continue
         if position + 1 == len(history):
-            return checkpoint
+            return checkpoint, verifier
         retired_at = history[position + 1].size
         anchored = any(
             (anchor.size, anchor.root) == (checkpoint.size, checkpoint.root)
@@ -43,5 +45,5 @@ def verify_with_history(
                 f"the checkpoint of {checkpoint.size} entries is signed by a key replaced at "
                 f"{retired_at} entries, and was not anchored before: sign it with the present key"
             )
-        return checkpoint
+        return checkpoint, verifier
     raise refusal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -12,6 +12,7 @@ from rich.table import Table
 from dataspace.cli.shared import EXIT_ERROR, JsonOption, out, reported, show
 from dataspace.errors import InputRejected
 from dataspace.settings import Home
+from ledger.audit_state import AuditState
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -34,6 +35,22 @@ def audit(
     home: Annotated[
         Path | None, typer.Option("--home", help="a regulator's home, to be shown entry bodies")
     ] = None,
+    require_witnesses: Annotated[
+        int, typer.Option(help="cosignatures every checkpoint must have", min=0)
+    ] = 0,
+    max_anchor_delay: Annotated[
+        float | None, typer.Option(help="seconds within which every entry must be anchored")
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="a file to go on from: a second audit reads only what is new"),
+    ] = None,
+    report_file: Annotated[
+        Path | None, typer.Option("--out", help="write a report for people here (HTML)")
+    ] = None,
+    language: Annotated[
+        Literal["en", "zh"], typer.Option("--lang", help="the language of that report")
+    ] = "en",
     as_json: JsonOption = False,
 ) -> None:
     """Verify evidence logs against the chain, trusting no server. Ends with 1 on any finding.
@@ -42,7 +59,8 @@ def audit(
 
     Example: dataspace audit --rpc http://127.0.0.1:8001/chain --contract 0x… --home regulator
     """
-    from dataspace.auditing import audit_space, find_space
+    from dataspace.auditing import AuditPolicy, audit_space, find_space
+    from ledger.report_html import render as render_html
 
     if context.invoked_subcommand is not None:
         return
@@ -53,7 +71,18 @@ def audit(
             "an audit begins from the chain's address and the contract's",
             remedy="give --rpc URL --contract 0x…, or --space OPERATOR_URL",
         )
-    report = audit_space(rpc, contract, log or [], Home(home) if home else None)
+    report = audit_space(
+        rpc,
+        contract,
+        log or [],
+        Home(home) if home else None,
+        policy=AuditPolicy(require_witnesses, max_anchor_delay),
+        state=_load_state(state),
+    )
+    if state is not None and report.state is not None:
+        state.write_text(json.dumps(report.state.to_json()), encoding="utf-8")
+    if report_file is not None:
+        report_file.write_text(render_html(report, language=language), encoding="utf-8")
 
     def render() -> None:
         table = Table("log", "entries", "opened", "anchored", "anchors")
@@ -73,6 +102,17 @@ def audit(
     show(report.to_json(), as_json, render)
     if not report.ok:
         raise typer.Exit(EXIT_ERROR)
+
+
+def _load_state(path: Path | None) -> AuditState | None:
+    if path is None or not path.exists():
+        return None
+    try:
+        return AuditState.parse(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as err:
+        raise InputRejected(
+            f"{path} is not the state of an audit", remedy="name another file, or remove it"
+        ) from err
 
 
 @app.command()

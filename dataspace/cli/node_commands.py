@@ -68,7 +68,7 @@ def init(
     made = create_home(home, values, invitation=code)
     did = _did(made)
     if regulator:
-        from dataspace.auditing import join_as_regulator
+        from dataspace.regulator import join_as_regulator
 
         with httpx2.Client(trust_env=False) as http:
             join_as_regulator(made, http)

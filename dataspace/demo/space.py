@@ -20,11 +20,11 @@ from typing import Any, Self
 import httpx2
 from eth_account import Account
 
-from dataspace.auditing import join_as_regulator
 from dataspace.client import Client
 from dataspace.demo.anvil import give_money
 from dataspace.errors import Unavailable
 from dataspace.identity.did import did_of_url
+from dataspace.regulator import join_as_regulator
 from dataspace.settings import Home, ParticipantKind, create_home, free_port
 
 START_S = 60.0

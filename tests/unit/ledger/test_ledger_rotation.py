@@ -39,7 +39,9 @@ def note(size: int, signer: NoteSigner, root: bytes | None = None) -> str:
 def test_a_checkpoint_of_the_present_key_or_anchored_in_time_is_accepted(
     size: int, at: int
 ) -> None:
-    assert verify_with_history(note(size, KEYS[at]), ORIGIN, HISTORY, ANCHORS).size == size
+    signed = note(size, KEYS[at])
+    checkpoint, key = verify_with_history(signed, ORIGIN, HISTORY, ANCHORS)
+    assert (checkpoint.size, key.key_id) == (size, KEYS[at].key_id)
 
 
 @pytest.mark.parametrize(("size", "at"), [(6, 0), (7, 0), (12, 0), (6, 1), (12, 1), (13, 1)])
