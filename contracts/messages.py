@@ -33,7 +33,7 @@ LIMIT_BYTES: Final = 4 * 1024 * 1024
 
 MAX_DATASETS: Final = 10_000
 MAX_COLUMNS: Final = 1_000
-MAX_VALUES: Final = 500
+MAX_VALUES: Final = 256
 
 Reasons = tuple[JsonValue, ...]
 

@@ -46,6 +46,10 @@ Short = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Long = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Did = Annotated[str, StringConstraints(pattern=r"^did:[a-z0-9]+:[^\s#?/]+$", max_length=512)]
 Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*/[1-9][0-9]*$", max_length=100)]
+# A term of a vocabulary or an IRI, and no free text: it stands in evidence that is kept for long.
+Purpose = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9\u4e00-\u9fff][^\s\x00-\x1f]{0,199}$")
+]
 Uuid = Annotated[
     str, StringConstraints(pattern=r"^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$", max_length=36)
 ]
@@ -94,7 +98,7 @@ class ComputationOrder(WireModel):
     kind: Kind
     consumer: Did
     participants: tuple[OrderParticipant, ...] = Field(min_length=2, max_length=32)
-    purpose: Short
+    purpose: Purpose
     min_cohort: int = Field(ge=0, le=1_000_000_000, strict=True)
     public_key: str | None = Field(default=None, max_length=8192)
     groups: Annotated[tuple[Short, ...], Field(max_length=256)] = ()

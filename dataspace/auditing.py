@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,10 +22,11 @@ from dataspace.log_readers import MAX_BODY_BYTES, HttpLog, open_log
 from dataspace.regulator import token_source
 from dataspace.settings import Home
 from ledger.anchors import Anchor, RegisteredLog, RotationRecord
-from ledger.audit import AuditState, Report, audit, export_log
+from ledger.audit import AuditState, DirectoryLog, LogReader, Report, audit, export_log
 from ledger.chain import Registry
 from ledger.cosignature import ED25519_COSIGNATURE, CosignatureVerifier
 from ledger.entry import SealedEntry, open_entry
+from ledger.errors import LedgerError
 from ledger.note import NoteVerifier, parse_vkey, vkey_of
 from ledger.proof import parse_proof, verify_proof
 
@@ -76,11 +77,11 @@ def audit_space(
     with httpx2.Client(trust_env=False) as http:
         if logs:
             chosen = [open_log(http, location, token_for) for location in logs]
-            readers = {reader.checkpoint().partition("\n")[0]: reader for reader in chosen}
+            readers = {_claimed_origin(reader): reader for reader in chosen}
         else:
             readers = {log.origin: open_log(http, log.url, token_for) for log in registered}
         return audit(
-            _Chosen(registry, frozenset(readers)) if logs else registry,
+            _Chosen(registry, readers) if logs else registry,
             readers,
             settled_before=_settled_before(),
             state=state,
@@ -98,6 +99,26 @@ def cosigner_of(vkey: str) -> CosignatureVerifier:
     return CosignatureVerifier.parse(vkey_of(name, ED25519_COSIGNATURE, public_key))
 
 
+def _claimed_origin(reader: LogReader) -> str:
+    """The origin a log gives itself; whether it is right is the audit's business."""
+    return _checkpoint_line(reader, 0)
+
+
+def _claimed_size(reader: LogReader) -> int:
+    size = _checkpoint_line(reader, 1)
+    return int(size) if size.isdecimal() and len(size) < 20 else 0
+
+
+def _checkpoint_line(reader: LogReader, number: int) -> str:
+    try:
+        lines = reader.checkpoint().split("\n")
+    except (OSError, UnicodeDecodeError, LedgerError) as err:
+        raise InputRejected(
+            "the log's checkpoint cannot be read", remedy="check the URL or the directory"
+        ) from err
+    return lines[number] if number < len(lines) else ""
+
+
 def _settled_before() -> str:
     """Records younger than this may not have reached the other side yet."""
     then = datetime.now(UTC) - timedelta(seconds=SETTLING_S)
@@ -109,13 +130,19 @@ class _Chosen:
     """The registry as if only some logs were in it: those that were left out are not missed."""
 
     registry: Registry
-    origins: frozenset[str]
+    readers: Mapping[str, LogReader]
 
     def logs(self) -> list[RegisteredLog]:
-        return [log for log in self.registry.logs() if log.origin in self.origins]
+        return [log for log in self.registry.logs() if log.origin in self.readers]
 
     def anchors(self, origin: str) -> list[Anchor]:
-        return self.registry.anchors(origin)
+        """The log's anchors; for a copy on the disk those up to its size, as the log may have
+        grown since the copy was made."""
+        anchors, reader = self.registry.anchors(origin), self.readers[origin]
+        if not isinstance(reader, DirectoryLog):
+            return anchors
+        size = _claimed_size(reader)
+        return [anchor for anchor in anchors if anchor.size <= size]
 
     def key_history(self, origin: str) -> Sequence[RotationRecord]:
         return self.registry.key_history(origin)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # A group column is a public key such as a district: few values, known to everybody.
-MAX_GROUPS = 500
+MAX_GROUPS = 256
 
 
 class ColumnSpec(BaseModel):

@@ -10,7 +10,7 @@
     print(result.value)
 
 Calls raise `ApiError` with the node's sentence and remedy; a computation that a participant
-refused raises `Refused`, which also carries the clause.
+refused raises `Refused`, which also carries the clause; one that broke raises `Failed`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,18 @@ class ApiError(Exception):
         self.status = status
 
 
+class Failed(Exception):
+    """A computation that was permitted ended without a result: something broke or stayed away."""
+
+    def __init__(self, sentence: str, *, remedy: str | None, computation: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.remedy = remedy
+        self.computation = computation
+
+
 class Refused(Exception):
-    """A negotiation or computation ended without what was asked for.
+    """A contract, or the minimum cohort, did not allow what was asked for.
 
     `clause` is the path of the clause that refused it, where one did; `refused_by` the participant.
     """
@@ -211,7 +221,7 @@ class Client:
         timeout_s: float = 600.0,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> Result:
-        """Order a computation and wait for its result. Raises Refused with the clause.
+        """Order a computation and wait for its result. Raises Refused with the clause, or Failed.
 
         `own` is (file, identifier column) of this node's own data, for kinds in which the consumer
         takes part with data; `columns` maps an agreement to {role: column} where a dataset
@@ -236,10 +246,13 @@ class Client:
             return one["status"] in ("COMPLETED", "REFUSED", "FAILED")
 
         found = self.poll(f"/api/computations/{begun['id']}", ended, timeout_s)
-        if found["status"] != "COMPLETED":
-            refusal = found["refusal"] or {}
+        refusal = found["refusal"] or {}
+        reason = refusal.get("reason") or "the computation ended without a result"
+        if found["status"] == "FAILED":
+            raise Failed(reason, remedy=refusal.get("remedy"), computation=found["id"])
+        if found["status"] == "REFUSED":
             raise Refused(
-                refusal.get("reason") or "the computation ended without a result",
+                reason,
                 clause=refusal.get("clause"),
                 remedy=refusal.get("remedy"),
                 refused_by=refusal.get("refused_by"),

@@ -19,7 +19,7 @@ from sqlmodel import Session, col, select
 from dataspace.errors import NotFound
 from dataspace.processes import is_scheduled, schedule
 from dataspace.store.engine import Store
-from dataspace.store.log_store import SqlNodeStore
+from dataspace.store.log_store import SqlNodeStore, append_entries
 from dataspace.store.tables import CheckpointRow, EntryRow, Setting
 from ledger.checkpoint import Checkpoint, NoteSigner, sign_note
 from ledger.entry import Entry, EntryType, SealedEntry, seal, uuid7
@@ -95,12 +95,7 @@ class Evidence:
             **fields,
         )
         sealed = seal(entry, secrets.token_bytes(16))
-        index = Log(SqlNodeStore(tx)).append(sealed.commitment)
-        tx.add(
-            EntryRow(
-                position=index, commitment=sealed.commitment, body=sealed.body, salt=sealed.salt
-            )
-        )
+        index = append_entries(tx, [sealed])
         self.schedule_anchor(tx, after_s=self._anchor_interval_s)
         return index
 

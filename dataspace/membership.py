@@ -11,7 +11,10 @@ from dataspace.answer import Answer
 from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
 from dataspace.identity.did import did_of_url
 from dataspace.identity.tokens import Identity, issue_token
+from dataspace.outbound import within
 from dataspace.settings import ParticipantKind
+
+TIMEOUT_S = 20.0
 
 
 class Application(BaseModel):
@@ -44,16 +47,32 @@ def apply_for_membership(
     http: httpx2.Client, operator_url: str, identity: Identity, application: Application
 ) -> Admission:
     """Ask the operator at `operator_url` for membership. Raises Unavailable or InputRejected."""
+    return _ask(http, f"{operator_url}/operator/participants", operator_url, identity, application)
+
+
+def renew_membership(http: httpx2.Client, operator_url: str, identity: Identity) -> Admission:
+    """Ask the operator for a fresh credential. Raises Unavailable or InputRejected."""
+    return _ask(http, f"{operator_url}/operator/renewals", operator_url, identity, None)
+
+
+def _ask(
+    http: httpx2.Client,
+    url: str,
+    operator_url: str,
+    identity: Identity,
+    application: Application | None,
+) -> Admission:
     token = issue_token(
         identity, audience=did_of_url(operator_url), now=int(time.time()), membership=None
     )
     try:
-        response = http.post(
-            f"{operator_url}/operator/participants",
-            content=application.model_dump_json(),
-            headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
-            timeout=20.0,
-        )
+        with within(TIMEOUT_S):
+            response = http.post(
+                url,
+                content=application.model_dump_json() if application else b"",
+                headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
+                timeout=TIMEOUT_S,
+            )
     except httpx2.HTTPError as err:
         raise Unavailable(
             f"the operator at {operator_url} cannot be reached",

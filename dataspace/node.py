@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx2
 import structlog
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -22,11 +21,12 @@ from dataspace.computing.sessions import Sessions
 from dataspace.errors import InputRejected, ProtocolViolation
 from dataspace.evidence import Evidence, Space, origin_of_url, write_space
 from dataspace.identity.did import did_of_url, document_of_node
-from dataspace.identity.tokens import Identity
-from dataspace.membership import Application, apply_for_membership
+from dataspace.identity.tokens import Identity, renewal_time
+from dataspace.membership import Application, apply_for_membership, renew_membership
 from dataspace.operator import Operator
+from dataspace.outbound import outbound_client
 from dataspace.peers import Peers
-from dataspace.processes import Handler, Later, Process, ProcessEngine, schedule
+from dataspace.processes import Handler, Later, Process, ProcessEngine, is_scheduled, schedule
 from dataspace.protocol.delivery import Delivery
 from dataspace.protocol.negotiations import Negotiations
 from dataspace.protocol.transfers import Transfers
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("dataspace.node")
 
-JOIN = "join-space"
+JOIN, RENEW = "join-space", "renew-membership"
+RENEWAL_LOOK_S = 6 * 3600.0
+FOR_EVER_S = 100 * 365 * 86400.0
 # The operator may be set up after its first members.
 JOIN_GIVE_UP_S = 7 * 86400.0
 
@@ -65,7 +67,7 @@ class Node:
         self.account_address: str = Account.from_key(home.account_key()).address
         self.store = Store(home.database_url)
         self.store.migrate()
-        self.http = httpx2.Client(trust_env=False)
+        self.http = outbound_client()
         self.peers = Peers(self.store, self.identity, self.http, local=settings.local)
         self.chain_access = ChainAccess.of(settings, home.account_key())
         origin = origin_of_url(home.url)
@@ -112,6 +114,7 @@ class Node:
         with self.store.transaction() as tx:
             if self.member(tx):
                 self.evidence.schedule_anchor(tx, after_s=0.0)
+            self.keep_membership(tx)
         self.engine.start()
         log.info("node started", did=self.did, kind=self.home.settings.kind)
 
@@ -163,6 +166,11 @@ class Node:
                 return
         raise ProtocolViolation(f"the signature is not one of {did}")
 
+    def keep_membership(self, tx: Session) -> None:
+        """Schedule renewals in the caller's transaction, once the node is a member."""
+        if self.member(tx) and not is_scheduled(tx, RENEW, self.did):
+            schedule(tx, RENEW, self.did, give_up_after_s=FOR_EVER_S)
+
     def application(self, *, invitation: str) -> Application:
         settings = self.home.settings
         return Application(
@@ -179,6 +187,7 @@ class Node:
         return {
             **self.anchoring.handlers(),
             JOIN: Handler(self._join),
+            RENEW: Handler(self._renew),
             **self.delivery.handlers(),
             **self.negotiations.handlers(),
             **self.transfers.handlers(),
@@ -200,6 +209,23 @@ class Node:
             clock=lambda: int(time.time()),
         )
 
+    def _renew(self, process: Process) -> Later:
+        """Keep the membership credential fresh for as long as the node runs."""
+        with self.store.transaction() as tx:
+            credential = tx.get_one(Setting, "membership").value
+        wait_s = renewal_time(credential) - time.time()
+        if wait_s > 0:
+            return Later(min(wait_s, RENEWAL_LOOK_S))
+        if self.operator is not None:
+            fresh = self.operator.renew(self.did)
+        else:
+            assert self.home.settings.operator is not None
+            fresh = renew_membership(self.http, self.home.settings.operator, self.identity)
+        with self.store.transaction() as tx:
+            tx.merge(Setting(name="membership", value=fresh.credential))
+        log.info("membership renewed")
+        return Later(RENEWAL_LOOK_S)
+
     def _join(self, process: Process) -> Later | None:
         invitation, operator = self.home.invitation(), self.home.settings.operator
         if invitation is None or operator is None:
@@ -219,6 +245,8 @@ class Node:
             self.evidence.record(
                 tx, EntryType.JOINED, peer=admission.operator, outcome=self.home.settings.kind.value
             )
+            tx.flush()
+            self.keep_membership(tx)
         self.home.forget_invitation()
         log.info("joined the space", operator=admission.operator)
         return None

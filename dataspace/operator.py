@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from sqlmodel import Session, select
 
 from dataspace.errors import Denied, InputRejected, Unavailable
-from dataspace.evidence import Space, read_space, write_space
-from dataspace.identity.tokens import issue_credential
+from dataspace.evidence import Space, origin_of_url, read_space, write_space
+from dataspace.identity.did import did_of_url
+from dataspace.identity.tokens import issue_credential, renewal_time
 from dataspace.membership import Admission, Application
 from dataspace.processes import GIVE_UP_S, Handler, Later, Process, schedule
 from dataspace.settings import ParticipantKind
@@ -80,18 +81,29 @@ class Operator:
                     f"not {application.kind}",
                     remedy="ask the operator for an invitation of your kind",
                 )
+            _verify_own_log(did, application)
             member = tx.get(ParticipantRow, did)
             if member is None:
                 member = self._add(tx, did, application)
             invitation.used_by = did
             tx.add(invitation)
-        return Admission(
-            credential=member.credential,
-            operator=space.operator,
-            rpc_url=space.rpc_url,
-            contract=space.contract,
-            chain_id=space.chain_id,
-        )
+            if _is_due(member.credential):
+                member.credential = self._issue(did, ParticipantKind(member.kind), member.name)
+                tx.add(member)
+        return _admission(member.credential, space)
+
+    def renew(self, did: str) -> Admission:
+        """A fresh credential for a member whose old one is ending. Raises Denied for others."""
+        with self._node.store.transaction() as tx:
+            space, member = read_space(tx), tx.get(ParticipantRow, did)
+            if space is None or member is None:
+                raise Denied(
+                    "only a member's credential is renewed",
+                    remedy="join with an invitation: ask the operator",
+                )
+            member.credential = self._issue(did, ParticipantKind(member.kind), member.name)
+            tx.add(member)
+        return _admission(member.credential, space)
 
     def participants(self) -> list[dict[str, Any]]:
         """The registry: who is in the space, since when, and where."""
@@ -134,17 +146,13 @@ class Operator:
                 self._add(tx, node.did, node.application(invitation="founder-needs-none"))
                 credential = tx.get_one(ParticipantRow, node.did).credential
                 tx.merge(Setting(name="membership", value=credential))
+                tx.flush()
+                node.keep_membership(tx)
         return None
 
     def _add(self, tx: Session, did: str, application: Application) -> ParticipantRow:
         node = self._node
-        credential = issue_credential(
-            node.identity,
-            subject=did,
-            kind=application.kind,
-            name=application.name,
-            now=int(time.time()),
-        )
+        credential = self._issue(did, application.kind, application.name)
         member = ParticipantRow(
             did=did,
             kind=application.kind,
@@ -164,6 +172,11 @@ class Operator:
         tx.flush()
         return member
 
+    def _issue(self, did: str, kind: ParticipantKind, name: str) -> str:
+        return issue_credential(
+            self._node.identity, subject=did, kind=kind, name=name, now=int(time.time())
+        )
+
     def _register_log(self, process: Process) -> Later | None:
         """Fund the account and register the log, unless an earlier attempt already did."""
         node, asked = self._node, process.payload
@@ -180,6 +193,32 @@ class Operator:
                 asked["log_origin"], asked["account"], asked["log_vkey"], f"{asked['url']}/tlog"
             )
         return None
+
+
+def _admission(credential: str, space: Space) -> Admission:
+    return Admission(
+        credential=credential,
+        operator=space.operator,
+        rpc_url=space.rpc_url,
+        contract=space.contract,
+        chain_id=space.chain_id,
+    )
+
+
+def _is_due(credential: str) -> bool:
+    return renewal_time(credential) <= time.time()
+
+
+def _verify_own_log(did: str, application: Application) -> None:
+    """An applicant's address and log must be those of the DID it proved. Raises Denied."""
+    if application.url is None and application.log_origin is None:
+        return
+    url = application.url or ""
+    if did_of_url(url) != did or application.log_origin != origin_of_url(url):
+        raise Denied(
+            "the address or the log in the application is not that of the applicant's DID",
+            remedy="apply with the node's own address",
+        )
 
 
 def _code_hash(code: str) -> str:

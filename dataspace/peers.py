@@ -25,7 +25,9 @@ from dataspace.identity.tokens import (
     issue_token,
     open_credential,
     open_token,
+    peek_token,
 )
+from dataspace.outbound import within
 from dataspace.store.engine import Store
 from dataspace.store.tables import ReceivedRow, ReplayRow, Setting
 
@@ -49,6 +51,19 @@ class Peers:
         """Base URL of the node with this DID."""
         return url_of_did(did, local=self._local)
 
+    def callback_of(self, did: str, address: str) -> str:
+        """A peer's callbackAddress, if it is on the peer's own node. Raises ProtocolViolation.
+
+        Anything else would let a member make us call whatever it names.
+        """
+        own = self.url_of(did)
+        if address != own and not address.startswith(f"{own}/"):
+            raise ProtocolViolation(
+                "callbackAddress: it is not on the node that your DID names",
+                remedy=f"use an address that begins with {own}/",
+            )
+        return address.rstrip("/")
+
     def send(
         self,
         method: str,
@@ -70,9 +85,12 @@ class Peers:
         if body and "content-type" not in sent:
             sent["content-type"] = "application/json"
         try:
-            with self._client.stream(
-                method, url, content=body, headers=sent, timeout=timeout_s
-            ) as response:
+            with (
+                within(timeout_s),
+                self._client.stream(
+                    method, url, content=body, headers=sent, timeout=timeout_s
+                ) as response,
+            ):
                 received = bytearray()
                 for chunk in response.iter_bytes():
                     received += chunk
@@ -92,32 +110,34 @@ class Peers:
 
     def authenticate(self, authorization: str | None) -> Member:
         """The verified member behind an Authorization header. Raises Unauthenticated."""
-        did, membership = self.authenticate_did(authorization)
         with self._store.transaction() as tx:
             space = read_space(tx)
         if space is None:
             raise Unavailable("this node has not joined its space yet", remedy="try again shortly")
+        # The credential is looked at first: its key is the operator's, which we have, while the
+        # token's key has to be fetched from wherever the token says.
+        claimed, membership = peek_token(_bearer_token(authorization))
         if membership is None:
             raise Unauthenticated(
                 "the token carries no membership credential",
                 remedy="join the space: ask its operator for an invitation",
             )
-        return open_credential(
-            membership,
-            subject=did,
-            operator=space.operator,
-            now=int(time.time()),
-            key_of=self.resolver.key,
-        )
-
-    def authenticate_did(self, authorization: str | None) -> tuple[str, str | None]:
-        """The DID behind an Authorization header, member or not, and its credential if any."""
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated(
-                "this address is for members of the space: no bearer token came",
-                remedy="send Authorization: Bearer with a token signed by your node's key",
+        try:
+            member = open_credential(
+                membership,
+                subject=claimed,
+                operator=space.operator,
+                now=int(time.time()),
+                key_of=self.resolver.key,
             )
+        except ProtocolViolation as err:
+            raise Unauthenticated(err.sentence, remedy=err.remedy) from err
+        self.authenticate_did(authorization)
+        return member
+
+    def authenticate_did(self, authorization: str | None) -> str:
+        """The DID behind an Authorization header, member or not. Raises Unauthenticated."""
+        token = _bearer_token(authorization)
         now = int(time.time())
         try:
             claims = open_token(
@@ -126,7 +146,7 @@ class Peers:
         except ProtocolViolation as err:
             raise Unauthenticated(err.sentence, remedy=err.remedy) from err
         self._spend(claims.did, claims.jti, claims.expires_at)
-        return claims.did, claims.membership
+        return claims.did
 
     def _spend(self, issuer: str, jti: str, expires_at: int) -> None:
         keep_until = float(expires_at + CLOCK_SKEW_S)
@@ -142,6 +162,16 @@ class Peers:
         with self._store.transaction() as tx:
             row = tx.get(Setting, "membership")
             return row.value if row else None
+
+
+def _bearer_token(authorization: str | None) -> str:
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated(
+            "this address is for members of the space: no bearer token came",
+            remedy="send Authorization: Bearer with a token signed by your node's key",
+        )
+    return token
 
 
 def earlier_answer(tx: Session, peer: str, message_id: str | None) -> ReceivedRow | None:

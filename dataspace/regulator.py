@@ -6,14 +6,16 @@ Its DID is a did:key, so nobody has to fetch a document to know its key.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import httpx2
 
-from dataspace.errors import InputRejected
+from dataspace.errors import InputRejected, Unavailable
 from dataspace.identity.did import did_of_key
-from dataspace.identity.tokens import Identity, issue_token
+from dataspace.identity.tokens import Identity, issue_token, renewal_time
 from dataspace.log_readers import TokenFor
-from dataspace.membership import Application, apply_for_membership
+from dataspace.membership import Application, apply_for_membership, renew_membership
+from dataspace.outbound import outbound_client
 from dataspace.settings import Home, ParticipantKind
 
 CREDENTIAL_FILE = "credential.jwt"
@@ -49,9 +51,26 @@ def token_source(home: Home) -> TokenFor:
             f"{home.path} has no membership credential",
             remedy="make it with: dataspace init --kind regulator --operator URL --invitation CODE",
         )
-    credential, identity = path.read_text(encoding="utf-8").strip(), regulator_identity(home)
+    identity = regulator_identity(home)
+    credential = _fresh(path, home, identity)
 
     def token_for(did: str) -> str:
         return issue_token(identity, audience=did, now=int(time.time()), membership=credential)
 
     return token_for
+
+
+def _fresh(path: Path, home: Home, identity: Identity) -> str:
+    """The stored credential, renewed first where it is due and the operator can be reached."""
+    credential = path.read_text(encoding="utf-8").strip()
+    operator = home.settings.operator
+    if operator is None or renewal_time(credential) > time.time():
+        return credential
+    try:
+        with outbound_client() as http:
+            credential = renew_membership(http, operator, identity).credential
+    except Unavailable:
+        # The old one may still do; a node that finds it expired says so.
+        return credential
+    path.write_text(credential, encoding="utf-8")
+    return credential

@@ -109,24 +109,9 @@ def audit(
             f"{require_witnesses} cosignatures are required, but fewer witnesses are known"
         )
     policy = Policy(max_anchor_delay_s, now_s, witnesses, require_witnesses)
-    # What was read before was checked for the delay that was asked for then.
-    fits = state is not None and state.max_anchor_delay_s == max_anchor_delay_s
-    before = state.logs if state is not None and fits else {}
-    texts: dict[str, str] = {}
-    registered = list(anchors.logs())
-    examined: list[Examination] = []
-    for log in registered:
-        history = (
-            partial(anchors.key_history, log.origin)
-            if isinstance(anchors, KeyHistoryReader)
-            else None
-        )
-        chain = OnChain(log, list(anchors.anchors(log.origin)), history)
-        examined.append(
-            examine(chain, readers.get(log.origin), policy, before.get(log.origin), texts)
-        )
+    examined = _examine_all(anchors, readers, policy, state)
     findings = [finding for one in examined for finding in one.findings]
-    for origin in sorted(set(readers) - {log.origin for log in registered}):
+    for origin in sorted(set(readers) - {one.log.origin for one in examined}):
         sentence = f"Log {origin} is not registered on the chain, so nothing vouches for it."
         findings.append(Finding("log-unregistered", origin, None, sentence))
     facts = [fact for one in examined for fact in one.records.facts]
@@ -142,10 +127,30 @@ def audit(
         logs=tuple(one.summary() for one in examined),
         findings=tuple(findings),
         checks=_checks(examined, policy, judged, agreements),
-        state=AuditState(
-            {origin: log for origin, log in kept.items() if log is not None}, max_anchor_delay_s
-        ),
+        state=AuditState({origin: log for origin, log in kept.items() if log is not None}),
     )
+
+
+def _examine_all(
+    anchors: AnchorReader,
+    readers: Mapping[str, LogReader],
+    policy: Policy,
+    state: AuditState | None,
+) -> list[Examination]:
+    before = state.logs if state is not None else {}
+    texts: dict[str, str] = {}
+    examined = []
+    for log in anchors.logs():
+        history = (
+            partial(anchors.key_history, log.origin)
+            if isinstance(anchors, KeyHistoryReader)
+            else None
+        )
+        chain = OnChain(log, list(anchors.anchors(log.origin)), history)
+        examined.append(
+            examine(chain, readers.get(log.origin), policy, before.get(log.origin), texts)
+        )
+    return examined
 
 
 def _judge(

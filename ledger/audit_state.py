@@ -29,7 +29,7 @@ class LogState:
 
     `peaks` are the tree's perfect subtrees, widest first; `ids` 16 bytes for each record's id;
     `findings` those about entries, which will not be read again. `seen_size` and `seen_root` are
-    the newest head, which may be beyond.
+    the newest head, which may be beyond. `max_anchor_delay_s` is what its entries were checked for.
     """
 
     size: int
@@ -43,6 +43,7 @@ class LogState:
     findings: tuple[Finding, ...]
     seen_size: int
     seen_root: bytes
+    max_anchor_delay_s: float | None
 
 
 NOTHING_READ = LogState(
@@ -57,20 +58,19 @@ NOTHING_READ = LogState(
     findings=(),
     seen_size=0,
     seen_root=b"",
+    max_anchor_delay_s=None,
 )
 
 
 @dataclass(frozen=True)
 class AuditState:
-    """The state of each log by origin, and the option it was audited under."""
+    """The state of each log, by origin."""
 
     logs: Mapping[str, LogState] = field(default_factory=dict)
-    max_anchor_delay_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "v": VERSION,
-            "max_anchor_delay_s": self.max_anchor_delay_s,
             "logs": {origin: _to_json(log) for origin, log in self.logs.items()},
         }
 
@@ -83,7 +83,7 @@ class AuditState:
                     f"expected an audit state of version {VERSION}: audit once without a state"
                 )
             logs = {origin: _parse(origin, log) for origin, log in value["logs"].items()}
-            return AuditState(logs, value["max_anchor_delay_s"])
+            return AuditState(logs)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
             raise InputRejected(
                 "the audit state is damaged: audit once without a state to make a new one"
@@ -103,6 +103,7 @@ def _to_json(log: LogState) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in log.findings],
         "seen_size": log.seen_size,
         "seen_root": log.seen_root.hex(),
+        "max_anchor_delay_s": log.max_anchor_delay_s,
     }
 
 
@@ -119,6 +120,7 @@ def _parse(origin: str, value: Mapping[str, Any]) -> LogState:
         findings=tuple(Finding(**finding) for finding in value["findings"]),
         seen_size=value["seen_size"],
         seen_root=bytes.fromhex(value["seen_root"]),
+        max_anchor_delay_s=value["max_anchor_delay_s"],
     )
     # A frontier has one peak for each bit of its size.
     if state.size.bit_count() != len(state.peaks) or len(state.ids) % ID_BYTES:

@@ -16,6 +16,9 @@ from ledger.entry import EntryType
 from ledger.facts import Fact
 from ledger.report import Finding
 
+# What a provider's record of an order says in `outcome`; the consumer's says ORDER_SENT.
+ORDER_RECEIVED, ORDER_SENT = "received", "sent"
+
 
 @dataclass(frozen=True)
 class ReadableLog:
@@ -43,6 +46,7 @@ def match(
     for order_h, about in by_order.items():
         findings += _transcripts(order_h, about)
         findings += _permissions(order_h, about, readable)
+        findings += _order_records(order_h, about, readable, homes, settled_before)
         findings += _refusals(order_h, about)
     return findings
 
@@ -106,7 +110,12 @@ def _permissions(
     order_h: str, about: Sequence[Fact], readable: Mapping[str, ReadableLog]
 ) -> Iterator[Finding]:
     """A log that completed an order it did not place acted as a provider: it needs a permit."""
-    consumers = {fact.origin for fact in about if fact.type is EntryType.ORDERED}
+    # Both sides record an order; the provider's record says that it was received.
+    consumers = {
+        fact.origin
+        for fact in about
+        if fact.type is EntryType.ORDERED and fact.outcome != ORDER_RECEIVED
+    }
     permits: dict[str, int] = {}
     for fact in about:
         if fact.type is EntryType.DECIDED and fact.decision == "permit":
@@ -124,6 +133,45 @@ def _permissions(
                 f"{_where(fact, first=True)} records that order {order_h} was completed, but no "
                 f"earlier entry of this log records a decision that permits it{_erasures(log)}.",
             )
+
+
+def _order_records(
+    order_h: str,
+    about: Sequence[Fact],
+    readable: Mapping[str, ReadableLog],
+    homes: Mapping[str, str],
+    settled_before: str | None,
+) -> Iterator[Finding]:
+    """What one side's record of an order implies in the other side's log.
+
+    Who completed an order with a provider needs that provider's decision; who decided about an
+    order needs the consumer's record of having sent it.
+    """
+    decided = {fact.actor for fact in about if fact.type is EntryType.DECIDED}
+    sent = {
+        fact.actor
+        for fact in about
+        if fact.type is EntryType.ORDERED and fact.outcome != ORDER_RECEIVED
+    }
+    for fact in about:
+        settled = settled_before is None or fact.ts < settled_before
+        home = homes.get(fact.peer or "")
+        if fact.peer is None or home is None or home not in readable or not settled:
+            continue
+        if fact.type is EntryType.COMPLETED and fact.actor in sent and fact.peer not in decided:
+            missing = "has no record of having decided about it"
+        elif fact.type is EntryType.DECIDED and fact.peer not in sent:
+            missing = "has no record of having sent it"
+        else:
+            continue
+        did = "completed" if fact.type is EntryType.COMPLETED else "decided about"
+        yield Finding(
+            "record-missing",
+            home,
+            None,
+            f"{_where(fact, first=True)} records that {fact.actor} {did} order {order_h} of or "
+            f"with {fact.peer}, but the log of {fact.peer} {missing}{_erasures(readable[home])}.",
+        )
 
 
 def _refusals(order_h: str, about: Sequence[Fact]) -> Iterator[Finding]:

@@ -34,7 +34,7 @@ CLIENT_VERSION = "city-dataspace/embedded/1"
 GAS_LIMIT = 30_000_000
 # Anybody may ask for a call and nobody pays for it: this much keeps the chain busy for two or
 # three seconds, and is more than any page of the registry or batch of a hundred anchors needs.
-MAX_CALL_GAS = 10_000_000
+MAX_CALL_GAS = 3_000_000
 # One gwei at the start; EIP-1559 lowers it block by block while there is little traffic.
 GENESIS_BASE_FEE_WEI = 10**9
 PRIORITY_FEE_WEI = 10**6

@@ -15,7 +15,13 @@ from ledger.audit_state import NOTHING_READ, LogState
 from ledger.checkpoint import Checkpoint, NoteVerifier, verify_checkpoint
 from ledger.cosignature import CosignatureVerifier, verify_cosignatures
 from ledger.entry import COMMITMENT_BYTES
-from ledger.errors import InvalidCheckpoint, InvalidNote, RetiredKey, TooFewCosignatures
+from ledger.errors import (
+    ChainRefused,
+    InvalidCheckpoint,
+    InvalidNote,
+    RetiredKey,
+    TooFewCosignatures,
+)
 from ledger.lateness import Lateness
 from ledger.marks import Marks, range_words, when_words
 from ledger.merkle import Frontier, fold_peaks, leaf_hash
@@ -59,19 +65,25 @@ def examine(
     texts: dict[str, str],
 ) -> Examination:
     """Examine a log, from where `before` stopped if the log still continues that."""
-    if before is not None and reader is not None and not before.shown and _shows(reader):
-        # The bodies were kept from us then; now they can be read, so everything is read again.
-        before = None
-    examination = Examination(chain, policy, before, before, texts)
+    start = before if before is not None and _covers(before, reader, policy) else None
+    examination = Examination(chain, policy, before, start, texts)
     if reader is None:
         examination.report("log-unreachable", None, "nobody gave the audit access to it")
         return examination
     examination.run(reader)
-    if before is not None and examination.departed:
+    if start is not None and examination.departed:
         # Read whole, the log shows where it departed from what it was.
         examination = Examination(chain, policy, before, None, texts)
         examination.run(reader)
     return examination
+
+
+def _covers(before: LogState, reader: LogReader | None, policy: Policy) -> bool:
+    """Whether the earlier audit asked all of the old entries that is asked now."""
+    if before.max_anchor_delay_s != policy.max_anchor_delay_s:
+        return False
+    # Bodies that were kept from us then may be shown now.
+    return before.shown or reader is None or not _shows(reader)
 
 
 class Examination:
@@ -164,7 +176,8 @@ class Examination:
         head = self._verified_head
         if head is None:
             return self._earlier
-        kept = self._at_anchor or NOTHING_READ
+        nothing = replace(NOTHING_READ, max_anchor_delay_s=self._policy.max_anchor_delay_s)
+        kept = self._at_anchor or nothing
         return replace(kept, seen_size=head.size, seen_root=head.root)
 
     def summary(self) -> LogSummary:
@@ -218,10 +231,14 @@ class Examination:
         """The checkpoint by the log's present key, or by an earlier one that may still vouch."""
         try:
             checkpoint = verify_checkpoint(note, verifier, self.log.origin)
-        except InvalidNote:
+        except InvalidNote as unsigned:
             if self._chain.key_history is None:
                 raise
-            history = self._chain.key_history()
+            try:
+                history = self._chain.key_history()
+            except ChainRefused as err:
+                # Some endpoints give no events. The other logs must still be audited.
+                raise InvalidNote(f"{unsigned}; earlier keys are not told: {err}") from err
             checkpoint, verifier = verify_with_history(
                 note, self.log.origin, history, self._chain.anchors
             )
@@ -367,6 +384,7 @@ class Examination:
             ids=bytes(self.records.id_bytes),
             facts=tuple(self.records.facts),
             findings=tuple(self._lasting),
+            max_anchor_delay_s=self._policy.max_anchor_delay_s,
         )
 
 

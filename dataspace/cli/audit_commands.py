@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from dataspace.cli.shared import EXIT_ERROR, JsonOption, out, reported, show
+from dataspace.cli.shared import EXIT_ERROR, JsonOption, out, reported, say, show
 from dataspace.errors import InputRejected
 from dataspace.settings import Home
 from ledger.audit_state import AuditState
@@ -96,8 +96,8 @@ def audit(
             )
         out.print(table)
         for finding in report.findings:
-            out.print(f"[red]{finding.code}[/] {finding.origin}: {finding.sentence}")
-        out.print("[green]all consistent[/]" if report.ok else f"{len(report.findings)} finding(s)")
+            say(f"{finding.origin}: {finding.sentence}", head=finding.code, style="red")
+        say("all consistent" if report.ok else f"{len(report.findings)} finding(s)")
 
     show(report.to_json(), as_json, render)
     if not report.ok:
@@ -141,10 +141,10 @@ def verify(
     record = verify_record(proof, entry, vkey=vkey, rpc_url=rpc, contract=contract)
 
     def render() -> None:
-        out.print(f"[green]verified[/] entry {record.index} of {record.origin}", highlight=False)
-        out.print(f"  covered by the checkpoint of {record.size} entries", highlight=False)
+        say(f"entry {record.index} of {record.origin}", head="verified", style="green")
+        say(f"  covered by the checkpoint of {record.size} entries")
         if record.block is not None:
-            out.print(f"  whose root the chain holds since block {record.block}", highlight=False)
+            say(f"  whose root the chain holds since block {record.block}")
         out.print_json(record.body)
 
     show({**record.to_json(), "entry": json.loads(record.body)}, as_json, render)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dataspace.cli.shared import HOME, HomeOption, JsonOption, out, reported, show
+from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
 
 app = typer.Typer(help="This node's evidence log.", no_args_is_help=True)
@@ -34,7 +34,7 @@ def logshow(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
                     for key in ("ts", "type", "kind", "decision", "clause", "outcome", "peer")
                 )
             )
-            out.print(f"{index:5} {words}", highlight=False, markup=False)
+            say(f"{index:5} {words}")
 
     show(bodies, as_json, render)
 
@@ -54,7 +54,7 @@ def log_export(
     show(
         {"directory": str(directory), "entries": size},
         as_json,
-        lambda: out.print(f"{size} entries in {directory}"),
+        lambda: say(f"{size} entries in {directory}"),
     )
 
 
@@ -84,7 +84,7 @@ def prove(
         path = (directory / name).resolve()
         path.write_text(content, encoding="utf-8")
         paths[what] = str(path)
-    show(paths, as_json, lambda: out.print("\n".join(paths.values()), highlight=False))
+    show(paths, as_json, lambda: say("\n".join(paths.values())))
 
 
 @app.command()
@@ -100,7 +100,7 @@ def erase(
         typer.confirm(f"Destroy the content of entry {index}? It cannot be undone", abort=True)
     with Client.of_home(home) as node:
         node.call("POST", f"/api/log/{index}/erasure")
-    show({"erased": index}, as_json, lambda: out.print(f"entry {index} is erased"))
+    show({"erased": index}, as_json, lambda: say(f"entry {index} is erased"))
 
 
 @app.command()
@@ -111,4 +111,4 @@ def rotate(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
         node.call("POST", "/api/log/rotation")
         status = node.wait_until(lambda status: not status["log"]["rotating"])
     vkey = status["log"]["vkey"]
-    show({"vkey": vkey}, as_json, lambda: out.print(vkey, highlight=False))
+    show({"vkey": vkey}, as_json, lambda: say(vkey))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import httpx2
 import typer
 
-from dataspace.cli.shared import HOME, HomeOption, JsonOption, out, reported, show
+from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
 from dataspace.errors import InputRejected
 from dataspace.settings import Home, ParticipantKind, create_home, free_port
@@ -74,11 +74,11 @@ def init(
             join_as_regulator(made, http)
 
     def render() -> None:
-        out.print(f"[green]made[/] {made.path}")
-        out.print(f"  identity {did}", highlight=False)
+        say(str(made.path), head="made", style="green")
+        say(f"  identity {did}")
         serve_it = f"dataspace serve --home {home}"
         next_step = f"dataspace audit --home {home} --help" if regulator else serve_it
-        out.print(f"  next     {next_step}", highlight=False)
+        say(f"  next     {next_step}")
 
     show({"home": str(made.path), "did": did, "url": made.settings.url}, as_json, render)
 
@@ -127,15 +127,15 @@ def status(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
         found, computations = node.status(), node.call("GET", "/api/computations")
 
     def render() -> None:
-        out.print(f"[bold]{found['name']}[/] ({found['kind']})  {found['did']}", highlight=False)
-        out.print(f"  joined {'yes' if found['joined'] else 'not yet'}")
+        say(f"({found['kind']})  {found['did']}", head=found["name"], style="bold")
+        say(f"  joined {'yes' if found['joined'] else 'not yet'}")
         log = found["log"]
-        out.print(f"  evidence {log['size']} entries, {log['anchored']} anchored")
+        say(f"  evidence {log['size']} entries, {log['anchored']} anchored")
         for one in computations:
-            out.print(f"  {one['kind']} {one['id']} {one['status']}", highlight=False)
+            say(f"  {one['kind']} {one['id']} {one['status']}")
         for process in found["processes"]:
             why = process["last_error"] or "due"
-            out.print(f"  waiting: {process['kind']} ({process['state']}): {why}", highlight=False)
+            say(f"  waiting: {process['kind']} ({process['state']}): {why}")
 
     show({**found, "computations": computations}, as_json, render)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -11,14 +12,17 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from dataspace.client import ApiError, Refused
+from dataspace.client import ApiError, Failed, Refused
 from dataspace.errors import SHOWN
 
 EXIT_ERROR, EXIT_REFUSED = 1, 3
 
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
+# What moves the cursor or changes colours: foreign text must not command the owner's terminal.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 HomeOption = Annotated[
     Path,
@@ -41,21 +45,31 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except Refused as refusal:
             _complain("refused", refusal.sentence, refusal.remedy)
             if refusal.clause:
-                err.print(f"  clause: {refusal.clause}", markup=False, highlight=False)
+                say(f"  clause: {refusal.clause}", console=err)
             if refusal.refused_by:
-                err.print(f"  by: {refusal.refused_by}", markup=False, highlight=False)
+                say(f"  by: {refusal.refused_by}", console=err)
             raise typer.Exit(EXIT_REFUSED) from refusal
-        except (ApiError, TimeoutError, *SHOWN) as error:
+        except (ApiError, Failed, TimeoutError, *SHOWN) as error:
             _complain("error", str(error), getattr(error, "remedy", None))
             raise typer.Exit(EXIT_ERROR) from error
 
     return run
 
 
+def say(text: str, *, head: str = "", style: str = "", console: Console = out) -> None:
+    """Print one line as it is: no markup, no emoji, no control characters of a peer's making.
+
+    `head` comes before it in `style`.
+    """
+    line = Text(_CONTROL.sub("\ufffd", head), style=style)
+    line.append(_CONTROL.sub("\ufffd", f" {text}" if head else text), style="not bold default")
+    console.print(line, soft_wrap=True, highlight=False)
+
+
 def _complain(what: str, sentence: str, remedy: str | None) -> None:
-    err.print(f"{what}: {sentence}", markup=False, highlight=False, soft_wrap=True)
+    say(f"{what}: {sentence}", console=err)
     if remedy:
-        err.print(f"  remedy: {remedy}", markup=False, highlight=False, soft_wrap=True)
+        say(f"  remedy: {remedy}", console=err)
 
 
 def show(value: Any, as_json: bool, render: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from dataspace.cli.shared import HOME, HomeOption, JsonOption, err, out, reported, show
+from dataspace.cli.shared import HOME, HomeOption, JsonOption, err, out, reported, say, show
 from dataspace.client import Client
 from dataspace.errors import InputRejected
 
@@ -20,18 +20,21 @@ dataset_app = typer.Typer(help="Publish data under an offer.", no_args_is_help=T
 
 @app.command()
 @reported
-def kinds(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
+def kinds(as_json: JsonOption = False) -> None:
     """The computations there are, and what each party learns in them."""
-    with Client.of_home(home) as node:
-        found = node.kinds()
+    from privacy.kinds import KINDS
 
     def render() -> None:
-        for kind in found:
-            out.print(f"[bold]{kind['name']}[/]  {kind['title']}", highlight=False)
-            for role, learns in kind["leakage"].items():
-                out.print(f"  {role}: {learns}", highlight=False)
+        for kind in KINDS.values():
+            say(kind.title, head=kind.name, style="bold")
+            for role, learns in kind.leakage.items():
+                say(f"  {role}: {learns}")
 
-    show(found, as_json, render)
+    described = [
+        {"name": kind.name, "title": kind.title, "leakage": dict(kind.leakage)}
+        for kind in KINDS.values()
+    ]
+    show(described, as_json, render)
 
 
 @dataset_app.command("add")
@@ -60,7 +63,7 @@ def dataset_add(
     description: Annotated[str, typer.Option(help="what is in it")] = "",
     grade: Annotated[str, typer.Option(help="general, important or core (GB/T 43697)")] = "general",
     min_cohort: Annotated[int, typer.Option(help="no result about fewer people than this")] = 20,
-    days: Annotated[int, typer.Option(help="for how many days from now")] = 365,
+    days: Annotated[int, typer.Option(help="for how many days from now", min=1, max=36500)] = 365,
     max_uses: Annotated[int | None, typer.Option(help="how many computations a contract")] = None,
     recipient: Annotated[
         list[str] | None, typer.Option(help="kinds of participants who may use it; repeatable")
@@ -108,13 +111,12 @@ def dataset_add(
         )
 
     def render() -> None:
-        out.print(f"[green]published[/] {dataset}", highlight=False)
+        say(dataset, head="published", style="green")
         for report in made["quality"] or []:
-            out.print(
+            say(
                 f"  {report['column']}: {report['valid']} of {report['rows']} usable, "
                 f"{report['blank']} blank, {report['duplicates']} repeated, "
                 f"invalid {report['invalid'] or 'none'}",
-                highlight=False,
             )
 
     show(made, as_json, render)
@@ -166,9 +168,8 @@ def agreements(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
 
     def render() -> None:
         for one in found:
-            out.print(
+            say(
                 f"{one['id']}  {one['dataset']}  {one['role'].lower()}  {one['provider']}",
-                highlight=False,
             )
 
     show(found, as_json, render)
@@ -239,7 +240,7 @@ def compute(
 
     def render() -> None:
         out.print_json(data=result.value)
-        out.print(f"  in {result.seconds:.2f} s, transcript {result.transcript_sha256}")
+        say(f"  in {result.seconds:.2f} s, transcript {result.transcript_sha256}")
 
     show(value, as_json, render)
 
@@ -260,17 +261,17 @@ def _print_datasets(datasets: list[dict[str, Any]]) -> None:
     from contracts.templates import describe
 
     if not datasets:
-        out.print("nothing is offered")
+        say("nothing is offered")
     for one in datasets:
-        out.print(f"[bold]{one['@id']}[/]  {one.get('dct:title') or ''}", highlight=False)
+        say(one.get("dct:title") or "", head=one["@id"], style="bold")
         for column in one.get("ds:columns", []):
             form = column.get("ds:canonicaliser")
             note = f" ({form})" if form else ""
-            out.print(f"  column {column['ds:name']}: {column['ds:role']}{note}", highlight=False)
+            say(f"  column {column['ds:name']}: {column['ds:role']}{note}")
         for raw in one.get("hasPolicy", []):
             try:
                 words = describe(Offer.model_validate(raw))
             except ValidationError:
                 words = ["its policy cannot be read by this version"]
             for line in words:
-                out.print(f"  {line}", highlight=False)
+                say(f"  {line}")

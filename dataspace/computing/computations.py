@@ -30,11 +30,12 @@ from dataspace.computing.ordering import (
     make_order,
     verify_counts,
 )
-from dataspace.computing.sessions import Drive
+from dataspace.computing.sessions import Drive, Inbox
 from dataspace.computing.sessions import Session as Run
 from dataspace.errors import SHOWN, NotFound, Unavailable
 from dataspace.processes import Handler, Process, schedule
-from dataspace.store.tables import ComputationRow, TransferRow
+from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
+from ledger.crossmatch import ORDER_SENT
 from ledger.entry import EntryType
 from privacy.errors import Withheld
 from privacy.kinds import CONSUMER, ConsumerSecrets, Inputs, Parameters
@@ -50,6 +51,9 @@ log = structlog.get_logger("dataspace.computations")
 RUN = "run-computation"
 EXPIRE = "expire-computation"
 KEY_BITS = 2048
+# Each running computation holds a thread and its frames.
+MAX_RUNNING = 32
+MAX_RUNNING_A_CONSUMER = 12
 
 REQUESTED, RUNNING, COMPLETED, REFUSED, FAILED = (
     "REQUESTED",
@@ -119,6 +123,7 @@ class Computations:
                 self._node.evidence.record(
                     tx,
                     EntryType.ORDERED,
+                    outcome=ORDER_SENT,
                     peer=part.agreement.provider,
                     corr=part.agreement.id,
                     agreement_h=part.agreement.document_h,
@@ -179,6 +184,18 @@ class Computations:
             )
         )
         schedule(tx, RUN, order.id)
+
+    def verify_room(self, tx: Session, consumer: str) -> None:
+        """Raise Unavailable while as many computations run as this node takes at once."""
+        running = select(ComputationRow.consumer).where(
+            col(ComputationRow.status).in_([REQUESTED, RUNNING])
+        )
+        consumers = tx.exec(running).all()
+        if len(consumers) >= MAX_RUNNING or consumers.count(consumer) >= MAX_RUNNING_A_CONSUMER:
+            raise Unavailable(
+                "this node runs as many computations as it takes at once",
+                remedy="order again when the running ones have ended",
+            )
 
     # ---- both -------------------------------------------------------------------------------
 
@@ -244,6 +261,7 @@ class Computations:
             role=row.role,
             dids={part.role: part.did for part in order.participants},
             deadline=time.monotonic() + max(0.0, left_s),
+            inbox=Inbox(node.sessions.budget),
         )
         node.sessions.open(
             run, lambda: self._role(row, order), lambda end: self._finish(row.id, order, end)
@@ -301,8 +319,10 @@ class Computations:
             )
         else:
             me = next(part for part in order.participants if part.role == row.role)
+            # What is read is what the agreement is about, whatever the order says.
             with node.store.transaction() as tx:
-                dataset = node.datasets.get(tx, me.dataset or "")
+                agreement = tx.get_one(AgreementRow, me.agreement or "")
+                dataset = node.datasets.get(tx, agreement.dataset)
             rows = node.datasets.read(
                 dataset,
                 identifier=me.columns.get("identifier"),

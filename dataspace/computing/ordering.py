@@ -53,7 +53,7 @@ class ComputationRequest(BaseModel):
     purpose: str = Field(min_length=1, max_length=200)
     min_cohort: int | None = Field(default=None, ge=0, le=1_000_000)
     columns: dict[str, dict[str, str]] = Field(default_factory=dict)
-    groups: tuple[str, ...] = Field(default=(), max_length=500)
+    groups: tuple[str, ...] = Field(default=(), max_length=256)
     own: OwnInput | None = None
 
 

@@ -39,8 +39,12 @@ CHUNK_BYTES = 8 * 1024 * 1024
 # 64 chunks are half a gigabyte: sixteen million points. Larger sets will come in buckets.
 MAX_CHUNKS = 64
 MAX_FRAMES_A_SENDER = 4096
-# What a peer may make us hold before our role asks for it.
-MAX_BUFFERED_BYTES = 1024 * 1024 * 1024
+# What peers may make one session, and all of them together, hold before a role asks for it: one
+# frame of the largest size, and two.
+MAX_BUFFERED_BYTES = (MAX_CHUNKS + 4) * CHUNK_BYTES
+MAX_NODE_BUFFERED_BYTES = 2 * MAX_BUFFERED_BYTES
+# Roles take turns, so an honest sender is at most a few frames ahead of its receiver.
+MAX_FRAMES_AHEAD = 8
 # Ended sessions are remembered so that a late repetition is answered, not started again.
 MAX_ENDED = 256
 
@@ -75,10 +79,31 @@ class _Frame:
         return len(self.digests) == self.of
 
 
+class Budget:
+    """A number of bytes that all sessions of a node share."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._left = limit_bytes
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> bool:
+        """Whether `count` bytes were still there, and are now taken."""
+        with self._lock:
+            if count > self._left:
+                return False
+            self._left -= count
+            return True
+
+    def give_back(self, count: int) -> None:
+        with self._lock:
+            self._left += count
+
+
 class Inbox:
     """Frames that came and have not been asked for, in order per sender."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
+        self._budget = budget or Budget(MAX_NODE_BUFFERED_BYTES)
         self._changed = threading.Condition()
         self._frames: dict[tuple[str, int], _Frame] = {}
         self._next: dict[str, int] = {}
@@ -99,15 +124,19 @@ class Inbox:
                 return
             if self._closed is not None:
                 raise SessionClosed(f"the computation has ended here: {self._closed.sentence}")
-            if self._buffered_bytes + len(chunk.body) > MAX_BUFFERED_BYTES:
+            if chunk.sequence >= self._next.get(chunk.sender, 0) + MAX_FRAMES_AHEAD:
+                raise Unavailable("the frame is too far ahead", remedy="send it again later")
+            if frame is not None and (frame.name, frame.of) != (chunk.name, chunk.of):
+                raise ProtocolViolation(f"frame {chunk.sequence} changed its name or length")
+            size = len(chunk.body)
+            too_many = self._buffered_bytes + size > MAX_BUFFERED_BYTES
+            if too_many or not self._budget.take(size):
                 raise Unavailable("too many frames are waiting here", remedy="send again later")
             if frame is None:
                 frame = self._frames[chunk.sender, chunk.sequence] = _Frame(chunk.name, chunk.of)
-            if (frame.name, frame.of) != (chunk.name, chunk.of):
-                raise ProtocolViolation(f"frame {chunk.sequence} changed its name or length")
             frame.chunks[chunk.number] = chunk.body
             frame.digests[chunk.number] = chunk.digest
-            self._buffered_bytes += len(chunk.body)
+            self._buffered_bytes += size
             self._changed.notify_all()
 
     def get(self, wanted: Receive, deadline: float) -> bytes:
@@ -132,6 +161,7 @@ class Inbox:
             # The digests stay, so that a repetition is recognised; the bytes go.
             frame.chunks.clear()
             self._buffered_bytes -= len(payload)
+            self._budget.give_back(len(payload))
             self._next[wanted.sender] = sequence + 1
         if frame.name != wanted.name:
             raise ProtocolViolation(
@@ -158,6 +188,7 @@ class Inbox:
             self._closed = self._closed or reason
             for frame in self._frames.values():
                 frame.chunks.clear()
+            self._budget.give_back(self._buffered_bytes)
             self._buffered_bytes = 0
             self._changed.notify_all()
 
@@ -187,6 +218,7 @@ class Sessions:
         self._peers = peers
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
+        self.budget = Budget(MAX_NODE_BUFFERED_BYTES)
 
     def find(self, order_id: str) -> Session | None:
         with self._lock:

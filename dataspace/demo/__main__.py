@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from dataspace.client import ApiError, Refused
+from dataspace.client import ApiError, Failed, Refused
 from dataspace.demo.anvil import chain_for
 from dataspace.demo.example_data import generate_residents
 from dataspace.demo.own_files import OwnFiles, tell_own_files
@@ -23,7 +23,7 @@ from dataspace.demo.space import LocalSpace
 from dataspace.demo.story import tell_city
 from dataspace.errors import SHOWN, InputRejected
 
-ERRORS = (ApiError, Refused, TimeoutError, OSError, *SHOWN)
+ERRORS = (ApiError, Failed, Refused, TimeoutError, OSError, *SHOWN)
 
 
 def main(arguments: list[str] | None = None) -> int:

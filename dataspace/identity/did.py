@@ -14,19 +14,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpx2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, import_key
 
-from dataspace.errors import ProtocolViolation, Unavailable
+from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
+from dataspace.outbound import within
 
 MAX_DOCUMENT_BYTES = 64 * 1024
 MAX_KEYS = 16
 CACHE_S = 300.0
 MAX_CACHED = 10_000
+# A document comes within this time altogether; who is slower can be tried again.
+FETCH_S = 5.0
+# Fetching a stranger's document holds a thread. More at once than this are told to come back, so
+# that slow documents cannot take all threads of the node.
+MAX_FETCHES = 8
+FAILED_FOR_S = 3.0
 # A document that lacks a key named in a token may be stale, but a peer must not make us fetch it
 # again for every token it invents.
 REFETCH_AFTER_S = 2.0
@@ -39,10 +46,28 @@ VerificationKey = OKPKey | ECKey
 
 def did_of_url(url: str) -> str:
     """The did:web of a node that serves `url`; the port's colon is percent-encoded."""
-    parts = urlsplit(url)
+    parts = parse_url(url)
     did = f"did:web:{quote(parts.netloc, safe='')}"
     path = parts.path.strip("/")
     return f"{did}:{path.replace('/', ':')}" if path else did
+
+
+def parse_url(url: str) -> SplitResult:
+    """The parts of an http or https address with a host, without user, query and fragment.
+
+    Raises InputRejected.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.username or parts.password or parts.query or parts.fragment:
+        raise InputRejected(
+            "expected an http or https address with a host, and nothing but a path behind it",
+            remedy="for example http://127.0.0.1:8001",
+        )
+    return parts
 
 
 def url_of_did(did: str, *, local: bool) -> str:
@@ -117,6 +142,8 @@ class Resolver:
         self._local = local
         self._clock = clock
         self._cache: dict[str, _Cached] = {}
+        self._failed_until: dict[str, float] = {}
+        self._fetches = threading.BoundedSemaphore(MAX_FETCHES)
         self._lock = threading.Lock()
 
     def key(self, kid: str) -> VerificationKey:
@@ -146,12 +173,31 @@ class Resolver:
         stale = cached is None or now - cached.fetched_at >= CACHE_S
         if cached is not None and not stale and newer_than != cached.fetched_at:
             return cached.keys, cached.fetched_at
-        keys = _keys_of_document(did, self._fetch(did))
+        keys = _keys_of_document(did, self._fetch_once(did))
         with self._lock:
             if len(self._cache) >= MAX_CACHED:
                 self._cache.clear()
             self._cache[did] = _Cached(keys, now)
         return keys, now
+
+    def _fetch_once(self, did: str) -> dict[str, Any]:
+        """Fetch within the limits: a few at a time, and not again what has just failed."""
+        with self._lock:
+            failed_until = self._failed_until.get(did, 0.0)
+        if self._clock() < failed_until:
+            raise Unavailable(f"the DID document of {did} could not be fetched a moment ago")
+        if not self._fetches.acquire(blocking=False):
+            raise Unavailable("too many DID documents are being fetched", remedy="try again")
+        try:
+            return self._fetch(did)
+        except Unavailable:
+            with self._lock:
+                if len(self._failed_until) >= MAX_CACHED:
+                    self._failed_until.clear()
+                self._failed_until[did] = self._clock() + FAILED_FOR_S
+            raise
+        finally:
+            self._fetches.release()
 
     def _fetch(self, did: str) -> dict[str, Any]:
         base = url_of_did(did, local=self._local)
@@ -160,7 +206,10 @@ class Resolver:
         has_path = bool(urlsplit(base).path)
         target = f"{base}/did.json" if has_path else f"{base}/.well-known/did.json"
         try:
-            with self._client.stream("GET", target, timeout=5.0) as response:
+            with (
+                within(FETCH_S),
+                self._client.stream("GET", target, timeout=FETCH_S) as response,
+            ):
                 if response.status_code != 200:
                     raise Unavailable(
                         f"the DID document of {did} was answered with {response.status_code}",

@@ -8,6 +8,7 @@ one request: its `jti` goes into the verifier's replay table.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,6 +104,20 @@ def open_token(token: str, *, audience: str, now: int, key_of: KeyOf) -> Claims:
     return Claims(str(issuer), jti, expires_at, membership)
 
 
+def peek_token(token: str) -> tuple[str, str | None]:
+    """Issuer and membership credential as the token claims them, nothing verified yet."""
+    if len(token) > MAX_TOKEN_BYTES:
+        raise Unauthenticated(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
+    try:
+        claims = json.loads(jws.extract_compact(token.encode()).payload)
+        issuer, membership = claims["iss"], claims.get("membership")
+    except (JoseError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as err:
+        raise Unauthenticated("the token is malformed") from err
+    if not isinstance(issuer, str) or not isinstance(membership, str | None):
+        raise Unauthenticated("the token's issuer or membership is no text")
+    return issuer, membership
+
+
 def issue_credential(
     operator: Identity, *, subject: str, kind: ParticipantKind, name: str, now: int
 ) -> str:
@@ -122,6 +137,12 @@ def issue_credential(
     }
     header = {"alg": "Ed25519", "kid": operator.kid, "typ": "JWT"}
     return jwt.encode(header, claims, operator.key, algorithms=ALGORITHMS)
+
+
+def renewal_time(credential: str) -> float:
+    """When a credential of ours should be renewed: at two thirds of its life; UNIX seconds."""
+    claims = json.loads(jws.extract_compact(credential.encode()).payload)
+    return float(claims["iat"] + (claims["exp"] - claims["iat"]) * 2 / 3)
 
 
 def open_credential(

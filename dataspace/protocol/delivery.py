@@ -16,7 +16,7 @@ from sqlmodel import Session
 
 from dataspace.answer import Answer
 from dataspace.errors import NodeError
-from dataspace.processes import Handler, Process, schedule
+from dataspace.processes import Handler, Pool, Process, schedule
 
 if TYPE_CHECKING:
     from dataspace.node import Node
@@ -56,7 +56,7 @@ class Delivery:
         self._reactions[name] = reaction
 
     def handlers(self) -> dict[str, Handler]:
-        return {DELIVER: Handler(self._deliver, self._failed)}
+        return {DELIVER: Handler(self._deliver, self._failed, Pool.PEERS)}
 
     def queue(
         self,
@@ -81,7 +81,7 @@ class Delivery:
             "reaction": reaction,
             "last": last,
         }
-        schedule(tx, DELIVER, subject, payload, lane=f"{DELIVER}:{subject}")
+        schedule(tx, DELIVER, subject, payload, lane=f"{DELIVER}:{subject}", target=to)
 
     def _deliver(self, process: Process) -> None:
         asked = process.payload

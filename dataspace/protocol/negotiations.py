@@ -34,7 +34,7 @@ from dataspace.errors import InputRejected, NotFound, ProtocolViolation
 from dataspace.evidence import origin_of_url
 from dataspace.identity.tokens import Member
 from dataspace.processes import Handler, Process, schedule
-from dataspace.protocol import Pids
+from dataspace.protocol import UNKNOWN_PID, Pids, verify_pids
 from dataspace.protocol.catalogues import fetch_dataset
 from dataspace.protocol.delivery import Reaction
 from dataspace.store.tables import AgreementRow, DatasetRow, NegotiationRow
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from dataspace.node import Node
 
 STEP = "negotiation-step"
+EXPIRE = "expire-negotiation"
+# Both sides act at once; who has said nothing for this long has gone.
+DEADLINE_S = 900.0
 REQUEST_REACTION = "negotiation-requested"
 STEP_REACTION = "negotiation-message"
 BASE = "/dsp/2025-1"
@@ -58,7 +61,7 @@ class Negotiations:
         node.delivery.on(STEP_REACTION, Reaction(None, self._undelivered))
 
     def handlers(self) -> dict[str, Handler]:
-        return {STEP: Handler(self._step, self._step_failed)}
+        return {STEP: Handler(self._step, self._step_failed), EXPIRE: Handler(self._expire)}
 
     # ---- our owner asks ---------------------------------------------------------------------
 
@@ -95,6 +98,7 @@ class Negotiations:
             message = dsp.ContractRequestMessage(
                 consumer_pid=pid, offer=offer, callback_address=f"{self._node.home.url}{BASE}"
             )
+            schedule(tx, EXPIRE, pid, after_s=DEADLINE_S)
             self._node.delivery.queue(
                 tx,
                 message,
@@ -148,7 +152,7 @@ class Negotiations:
             role=Party.PROVIDER.value,
             peer=peer.did,
             peer_pid=message.consumer_pid,
-            callback=message.callback_address.rstrip("/"),
+            callback=self._node.peers.callback_of(peer.did, message.callback_address),
             dataset=dataset.id,
             state=next_state(None, Party.CONSUMER, NegotiationMessage.REQUEST),
             offer=message.offer.to_json(),
@@ -157,6 +161,7 @@ class Negotiations:
             updated_at=time.time(),
         )
         tx.add(row)
+        schedule(tx, EXPIRE, row.pid, after_s=DEADLINE_S)
         self._schedule_step(tx, row)
         return _as_message(row)
 
@@ -164,6 +169,7 @@ class Negotiations:
         """Any later message of either side. Raises IllegalTransition where the table has no arc."""
         row = self._own(tx, peer, pid)
         kind = dsp.negotiation_message(message)
+        verify_pids(message, _pids(row))
         theirs = Party.CONSUMER if row.role == Party.PROVIDER.value else Party.PROVIDER
         state = next_state(NegotiationState(row.state), theirs, kind)
         if isinstance(message, dsp.ContractRequestMessage):
@@ -172,6 +178,8 @@ class Negotiations:
         elif isinstance(message, dsp.ContractOfferMessage):
             row.agreement = message.offer.to_json()
         elif isinstance(message, dsp.ContractAgreementMessage):
+            if tx.get(AgreementRow, message.agreement.id) is not None:
+                raise ProtocolViolation("agreement.@id: it is the id of another agreement")
             row.agreement = message.agreement.to_json()
         elif isinstance(message, dsp.ContractNegotiationTerminationMessage):
             row.reason = _reason_of(message.reason) or message.code or "the peer ended it"
@@ -341,6 +349,10 @@ class Negotiations:
             row.state, row.reason, row.updated_at = NegotiationState.TERMINATED, error, time.time()
             tx.add(row)
 
+    def _expire(self, process: Process) -> None:
+        with self._node.store.transaction() as tx:
+            self._undelivered(tx, process.subject, "the peer did not answer in time")
+
     def _step_failed(self, tx: Session, process: Process, error: str) -> None:
         self._undelivered(tx, process.subject, error)
 
@@ -350,7 +362,7 @@ def _new_pid() -> str:
 
 
 def _pids(row: NegotiationRow) -> Pids:
-    peer_pid = row.peer_pid or "urn:unknown"
+    peer_pid = row.peer_pid or UNKNOWN_PID
     if row.role == Party.PROVIDER.value:
         return {"provider_pid": row.pid, "consumer_pid": peer_pid}
     return {"provider_pid": peer_pid, "consumer_pid": row.pid}

@@ -21,12 +21,13 @@ from contracts.party import Party
 from contracts.transfer import TERMINAL, TransferMessage, TransferState, next_state
 from dataspace.answer import Answer
 from dataspace.computing.permission import judge
-from dataspace.errors import InputRejected, NotFound, ProtocolViolation
+from dataspace.errors import InputRejected, NotFound, ProtocolViolation, Unavailable
 from dataspace.identity.tokens import Member
 from dataspace.processes import Handler, Process, schedule
-from dataspace.protocol import Pids
+from dataspace.protocol import UNKNOWN_PID, Pids, verify_pids
 from dataspace.protocol.delivery import Reaction
 from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
+from ledger.crossmatch import ORDER_RECEIVED
 from ledger.entry import EntryType
 from privacy.kinds import kind as kind_named
 
@@ -148,7 +149,7 @@ class Transfers:
             or agreement.consumer != peer.did
         ):
             raise NotFound("there is no such agreement between us")
-        order = self._verified_order(peer, message)
+        order = self._verified_order(peer, message, agreement)
         seen = select(TransferRow).where(
             TransferRow.role == Party.PROVIDER.value, TransferRow.computation == order.id
         )
@@ -159,7 +160,7 @@ class Transfers:
             role=Party.PROVIDER.value,
             peer=peer.did,
             peer_pid=message.consumer_pid,
-            callback=message.callback_address.rstrip("/"),
+            callback=self._node.peers.callback_of(peer.did, message.callback_address),
             agreement=agreement.id,
             format=message.format,
             state=next_state(None, Party.CONSUMER, TransferMessage.REQUEST),
@@ -173,6 +174,7 @@ class Transfers:
         self._node.evidence.record(
             tx,
             EntryType.ORDERED,
+            outcome=ORDER_RECEIVED,
             peer=peer.did,
             corr=agreement.id,
             agreement_h=agreement.document_h,
@@ -187,6 +189,7 @@ class Transfers:
         """Any later message of either side. Raises IllegalTransition where the table has no arc."""
         row = self._own(tx, peer, pid)
         kind = dsp.transfer_message(message)
+        verify_pids(message, _pids(row))
         theirs = Party.CONSUMER if row.role == Party.PROVIDER.value else Party.PROVIDER
         row.state = next_state(TransferState(row.state), theirs, kind)
         row.updated_at = time.time()
@@ -204,7 +207,7 @@ class Transfers:
     # ---- provider ---------------------------------------------------------------------------
 
     def _verified_order(
-        self, peer: Member, message: dsp.TransferRequestMessage
+        self, peer: Member, message: dsp.TransferRequestMessage, agreement: AgreementRow
     ) -> ComputationOrder:
         if message.order is None:
             raise InputRejected(
@@ -217,8 +220,13 @@ class Transfers:
         if order.kind != message.format:
             raise ProtocolViolation("format: it is not the order's kind of computation")
         mine = [part for part in order.participants if part.did == self._node.did]
-        if len(mine) != 1 or mine[0].agreement != message.agreement_id:
+        if len(mine) != 1 or mine[0].agreement != agreement.id:
             raise ProtocolViolation("ds:order: it does not give this node a part under agreementId")
+        # The agreement says what may be used; an order that names something else is an attack.
+        if mine[0].dataset != agreement.dataset:
+            raise ProtocolViolation(
+                "ds:order: it names another dataset than the agreement's target"
+            )
         roles = kind_named(order.kind).roles(len(order.participants) - 1)
         if {part.role for part in order.participants} != set(roles):
             raise ProtocolViolation(f"ds:order: {order.kind} has the roles {', '.join(roles)}")
@@ -236,6 +244,11 @@ class Transfers:
                 return
             agreement = tx.get_one(AgreementRow, row.agreement)
             order = open_order(row.order_jws, node.peers.resolver.key, now)
+            try:
+                node.computations.verify_room(tx, order.consumer)
+            except Unavailable as err:
+                self.terminate(tx, row, str(err), code="busy", remedy=err.remedy)
+                return
             judged = judge(
                 order,
                 next(part for part in order.participants if part.did == node.did),
@@ -344,7 +357,7 @@ def _explanation(reason: Any) -> tuple[str, str | None, str | None]:
 
 
 def _pids(row: TransferRow) -> Pids:
-    peer_pid = row.peer_pid or "urn:unknown"
+    peer_pid = row.peer_pid or UNKNOWN_PID
     if row.role == Party.PROVIDER.value:
         return {"provider_pid": row.pid, "consumer_pid": peer_pid}
     return {"provider_pid": peer_pid, "consumer_pid": row.pid}

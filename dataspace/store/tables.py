@@ -165,6 +165,8 @@ class ProcessRow(Versioned, table=True):
     kind: str
     subject: str
     lane: str = ""
+    # The peer that the work waits for, "" where it waits for none.
+    target: str = ""
     payload: dict[str, Any] = Field(sa_column=_json())
     state: str = "ready"
     due_at: float

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from dataspace import __version__
@@ -55,8 +56,10 @@ def create_app(node: Node) -> FastAPI:
         app.include_router(router)
 
     @app.get("/health", tags=["discovery"])
-    def health() -> dict[str, str]:
-        """Whether the node answers."""
-        return {"status": "ok", "did": node.did}
+    async def health() -> JSONResponse:
+        """Whether the node answers and its workers work; 503 when they do not."""
+        healthy = node.engine.healthy()
+        body = {"status": "ok" if healthy else "workers have stopped", "did": node.did}
+        return JSONResponse(body, 200 if healthy else 503)
 
     return app

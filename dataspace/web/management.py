@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
-from sqlmodel import col, select
+from sqlalchemy import ColumnElement
+from sqlmodel import and_, col, not_, or_, select
 
 from dataspace import __version__
 from dataspace.catalog import Publication
@@ -26,6 +27,12 @@ from dataspace.store.tables import (
 )
 from dataspace.web.access import CurrentNode, CurrentOperator, Owner
 from privacy.kinds import KINDS
+
+# What every database can compare a position with.
+MAX_INDEX = 2**53
+# Housekeeping that always waits for its time is nothing an owner has to know of.
+PLANNED = ("tidy", "renew-membership")
+Index = Annotated[int, Path(ge=0, le=MAX_INDEX)]
 
 router = APIRouter(prefix="/api", tags=["owner's API"], dependencies=[Owner])
 
@@ -65,10 +72,7 @@ def status(node: CurrentNode) -> dict[str, Any]:
         space = read_space(tx)
         joined = node.member(tx)
         waiting = tx.exec(
-            select(ProcessRow)
-            .where(col(ProcessRow.state).in_(["ready", "failed"]))
-            .order_by(col(ProcessRow.due_at))
-            .limit(100)
+            select(ProcessRow).where(_waits_or_failed()).order_by(col(ProcessRow.due_at)).limit(100)
         ).all()
     return {
         "version": __version__,
@@ -201,15 +205,15 @@ def transfers(node: CurrentNode) -> list[dict[str, Any]]:
 @router.get("/log")
 def log_entries(
     node: CurrentNode,
-    start: Annotated[int, Query(ge=0)] = 0,
-    end: Annotated[int, Query(ge=0)] = 1000,
+    start: Annotated[int, Query(ge=0, le=MAX_INDEX)] = 0,
+    end: Annotated[int, Query(ge=0, le=MAX_INDEX)] = 1000,
 ) -> list[dict[str, Any] | None]:
     """This node's own evidence, as an auditor would be shown it."""
     return [entry.to_json() if entry else None for entry in node.evidence.entries(start, end)]
 
 
 @router.get("/log/{index}")
-def log_entry(node: CurrentNode, index: Annotated[int, Path(ge=0)]) -> dict[str, Any]:
+def log_entry(node: CurrentNode, index: Index) -> dict[str, Any]:
     """One entry with its proof, to hand to somebody who verifies it without this node."""
     proved = node.evidence.prove(index)
     with node.store.transaction() as tx:
@@ -231,7 +235,7 @@ def log_entry(node: CurrentNode, index: Annotated[int, Path(ge=0)]) -> dict[str,
 
 
 @router.post("/log/{index}/erasure")
-def erase_entry(node: CurrentNode, index: Annotated[int, Path(ge=0)]) -> dict[str, int]:
+def erase_entry(node: CurrentNode, index: Index) -> dict[str, int]:
     """Destroy an entry's body and salt; its commitment and every proof stay."""
     node.evidence.erase(index)
     return {"erased": index}
@@ -248,6 +252,16 @@ def rotate_log_key(node: CurrentNode) -> dict[str, str]:
 def invite(operator: CurrentOperator, asked: InvitationRequest) -> dict[str, str]:
     """A code with which one participant of this kind can join the space."""
     return {"invitation": operator.invite(asked.kind)}
+
+
+def _waits_or_failed() -> ColumnElement[bool]:
+    """What is due, was tried, or failed; not what is only planned for later."""
+    waits = or_(col(ProcessRow.attempts) > 0, col(ProcessRow.due_at) <= time.time())
+    planned = col(ProcessRow.kind).in_(PLANNED)
+    return or_(
+        col(ProcessRow.state) == "failed",
+        and_(col(ProcessRow.state) == "ready", waits, not_(planned)),
+    )
 
 
 def _negotiation(row: NegotiationRow) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
 
 from dataspace.errors import InputRejected, NotFound, Unavailable
 from dataspace.evidence import read_space
@@ -19,8 +21,14 @@ def admit(
     request: Request, node: CurrentNode, operator: CurrentOperator, application: Application
 ) -> Admission:
     """Join the space: a DID proved by token, and an invitation."""
-    did, _ = node.peers.authenticate_did(request.headers.get("authorization"))
+    did = node.peers.authenticate_did(request.headers.get("authorization"))
     return operator.admit(did, application)
+
+
+@router.post("/operator/renewals")
+def renew(request: Request, node: CurrentNode, operator: CurrentOperator) -> Admission:
+    """A fresh credential for a member that proves its DID."""
+    return operator.renew(node.peers.authenticate_did(request.headers.get("authorization")))
 
 
 @router.get("/operator/participants")
@@ -52,8 +60,9 @@ async def _rpc_body(request: Request) -> Any:
 
 
 @router.post("/chain")
-def chain(node: CurrentNode, body: Annotated[Any, Depends(_rpc_body)]) -> Any:
+def chain(node: CurrentNode, body: Annotated[Any, Depends(_rpc_body)]) -> Response:
     """JSON-RPC of the embedded chain."""
     if node.chain is None:
         raise NotFound("this node serves no chain", remedy="use the RPC of /operator/space")
-    return node.chain.handle(body)
+    # Written with escapes, as an id may hold what is not Unicode.
+    return Response(json.dumps(node.chain.handle(body)), media_type="application/json")

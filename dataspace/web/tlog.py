@@ -19,6 +19,10 @@ from ledger.entry import open_entry
 from ledger.errors import InputRejected
 from ledger.tiles import TILE_WIDTH, entry_bundle, parse_tile_path, tile_bytes
 
+# What every database can compare a position with.
+MAX_INDEX = 2**53
+Index = Annotated[int, Path(ge=0, le=MAX_INDEX)]
+
 router = APIRouter(prefix="/tlog", tags=["evidence log"])
 
 
@@ -64,13 +68,13 @@ def add_checkpoint(node: CurrentNode, body: Annotated[bytes, Depends(_witness_bo
 
 
 @router.get("/proof/{index}", response_class=PlainTextResponse)
-def proof(node: CurrentNode, index: Annotated[int, Path(ge=0)]) -> str:
+def proof(node: CurrentNode, index: Index) -> str:
     """Proof that an entry is in the log (c2sp.org/tlog-proof@v1), without its content."""
     return node.evidence.prove(index).proof.to_text()
 
 
 @router.get("/entry/{index}")
-def entry(node: CurrentNode, caller: CurrentMember, index: Annotated[int, Path(ge=0)]) -> Any:
+def entry(node: CurrentNode, caller: CurrentMember, index: Index) -> Any:
     """One entry with body and salt, for a regulator and for the participant it is about."""
     sealed = node.evidence.entry(index)
     about = open_entry(sealed.body, sealed.salt, sealed.commitment).peer
@@ -103,8 +107,8 @@ def document(
 def entries(
     node: CurrentNode,
     caller: CurrentRegulator,
-    start: Annotated[int, Query(ge=0)],
-    end: Annotated[int, Query(ge=0)],
+    start: Annotated[int, Query(ge=0, le=MAX_INDEX)],
+    end: Annotated[int, Query(ge=0, le=MAX_INDEX)],
 ) -> list[dict[str, Any] | None]:
     """Bodies and salts of the entries start … end-1, at most a page; null where one was erased."""
     shown = node.evidence.entries(start, min(end, start + MAX_ENTRIES_A_PAGE))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from connectors.personal import ConsentBook
-from dataspace.client import ApiError, Refused
+from dataspace.client import ApiError, Failed, Refused
 from dataspace.demo import truth
 
 from .conftest import DISTRICT, PURPOSE, RESIDENT_ID, City, terms
@@ -196,7 +196,7 @@ def test_data_that_went_bad_after_publication_ends_the_run_with_a_reason(
     provider.client.publish("spoilt", file, [RESIDENT_ID, amount], terms=terms())
     city.agreements["spoilt"] = city.consumer.negotiate(provider.url, "spoilt")
     write(spoil=True)
-    with pytest.raises(Refused, match="amount_cents") as failed:
+    with pytest.raises(Failed, match="amount_cents") as failed:
         city.compute("private-sum/1", ["health", "spoilt"])
     assert "many" not in failed.value.sentence
     assert provider.client.status()["joined"]

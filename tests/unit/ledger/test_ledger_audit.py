@@ -16,6 +16,7 @@ from eth_account import Account
 from ledger.anchors import RegisteredLog
 from ledger.audit import DirectoryLog, Finding, audit, export_log
 from ledger.checkpoint import Checkpoint, NoteSigner, sign_note
+from ledger.crossmatch import ORDER_RECEIVED, ORDER_SENT
 from ledger.entry import Entry, EntryType, SealedEntry, commitment_of, seal
 from ledger.errors import ChainUnavailable, InputRejected
 from ledger.merkle import root_hash
@@ -485,3 +486,35 @@ def test_an_audit_against_the_contract_names_a_rewritten_entry(
     space.bank.sealed[1], space.bank.commitments_[1] = forged, forged.commitment
     codes = [finding.code for finding in audit(registrar, readers).findings]
     assert codes == ["history-rewritten", "completed-without-permit"]
+
+
+def test_a_provider_that_records_the_order_as_a_real_one_does_still_needs_a_permit(
+    space: Space,
+) -> None:
+    order = "7" * 64
+    space.consumer.write(EntryType.ORDERED, peer=space.water.did, order_h=order, outcome=ORDER_SENT)
+    space.water.write(
+        EntryType.ORDERED, peer=space.consumer.did, order_h=order, outcome=ORDER_RECEIVED
+    )
+    completed = space.water.write(EntryType.COMPLETED, order_h=order, transcript_h=TRANSCRIPT)
+    finding = only(space.audit())
+    assert (finding.code, finding.origin, finding.index) == (
+        "completed-without-permit",
+        space.water.origin,
+        completed,
+    )
+
+
+def test_a_provider_that_keeps_quiet_about_a_completed_order_is_found(space: Space) -> None:
+    order = "6" * 64
+    sent = {"peer": space.water.did, "order_h": order}
+    space.consumer.write(EntryType.ORDERED, outcome=ORDER_SENT, **sent)
+    space.consumer.write(EntryType.COMPLETED, transcript_h=TRANSCRIPT, **sent)
+    finding = only(space.audit())
+    assert (finding.code, finding.origin) == ("record-missing", space.water.origin)
+
+
+def test_a_consumer_that_keeps_quiet_about_an_order_it_sent_is_found(space: Space) -> None:
+    space.water.write(EntryType.DECIDED, peer=space.consumer.did, order_h="5" * 64, decision="deny")
+    finding = only(space.audit())
+    assert (finding.code, finding.origin) == ("record-missing", space.consumer.origin)

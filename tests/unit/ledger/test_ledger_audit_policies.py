@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 import pytest
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from eth_account import Account
 
 from ledger.anchors import Anchor, RotationRecord
 from ledger.audit import Check, Fact, Finding, audit
 from ledger.checkpoint import Checkpoint, NoteSigner, sign_note
 from ledger.cosignature import CosignatureVerifier, Cosigner
 from ledger.entry import EntryType
-from ledger.errors import InputRejected
+from ledger.errors import ChainRefused, InputRejected
 from ledger.merkle import root_hash
 from ledger.note import NoteSignature
 
@@ -161,6 +162,44 @@ def test_an_old_key_cannot_sign_what_was_not_anchored_before_the_rotation() -> N
     finding = only(space.audit())
     assert (finding.code, finding.origin) == ("key-retired", space.water.origin)
     assert "signed by a key replaced at 3 entries, and was not anchored before" in finding.sentence
+
+
+def test_an_endpoint_that_tells_no_earlier_keys_does_not_end_the_audit() -> None:
+    space = WithKeys()
+
+    def refused(origin: str) -> list[RotationRecord]:
+        raise ChainRefused("RpcError", "the chain refused: method not supported")
+
+    space.key_history = refused  # type: ignore[method-assign]
+    space.show(3, space.old)
+    finding = only(space.audit())
+    assert finding.code == "checkpoint-unsigned"
+    assert "earlier keys are not told: RpcError" in finding.sentence
+
+
+def test_an_audit_against_the_contract_follows_a_rotation(
+    served: Any, new_key: Callable[[], str]
+) -> None:
+    space, registrar = WithKeys(), served.deploy()
+    owners = {}
+    for party in space.all:
+        key = new_key()
+        owner = owners[party.origin] = served.open(registrar, key)
+        signer = space.old if party is space.water else party.signer
+        registrar.register(
+            party.origin, Account.from_key(key).address, signer.vkey, f"https://{party.origin}"
+        )
+        size = len(party.commitments_)
+        owner.submit(owner.prepare_anchor(party.origin, size, root_hash(party.commitments_)))
+    readers = {party.origin: party for party in space.all}
+    owners[space.water.origin].rotate(space.water.origin, space.new.vkey)
+    space.show(3, space.old)
+    assert audit(registrar, readers).ok
+    space.water.write(EntryType.PUBLISHED)
+    space.show(4, space.old)
+    assert only(audit(registrar, readers)).code == "key-retired"
+    space.show(4, space.new)
+    assert audit(registrar, readers).ok
 
 
 AGREED = {"permission": [{"constraint": "at most once"}], "id": "urn:uuid:agreement-2"}

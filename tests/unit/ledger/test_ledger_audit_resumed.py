@@ -191,6 +191,13 @@ def test_another_limit_of_delay_reads_everything_again(space: Space) -> None:
     assert [log.resumed_from for log in report.logs] == [0, 0, 0]
 
 
+def test_a_head_seen_before_is_compared_also_when_everything_is_read_again(space: Space) -> None:
+    extend(space.water, 3, anchored=False)
+    state = stored(space.audit())
+    rewrite(space.water, 4)
+    assert only(space.audit(state=state, max_anchor_delay_s=1e9)).code == "history-rewritten"
+
+
 def test_a_malformed_commitment_and_a_malformed_record_stay_found(space: Space) -> None:
     body, salt = b'{"v":1}', bytes(16)
     space.water.put(SealedEntry(body, salt, commitment_of(body, salt)))
