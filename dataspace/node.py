@@ -109,7 +109,8 @@ class Node:
         else:
             with self.store.transaction() as tx:
                 if not self.member(tx) and self.home.invitation() is not None:
-                    schedule(tx, JOIN, self.did, give_up_after_s=JOIN_GIVE_UP_S)
+                    # Not before we listen: the operator fetches our DID document.
+                    schedule(tx, JOIN, self.did, after_s=0.5, give_up_after_s=JOIN_GIVE_UP_S)
         self.tidying.begin()
         with self.store.transaction() as tx:
             if self.member(tx):

@@ -78,8 +78,14 @@ class Peers:
         peer cannot be reached or answers 429 or 5xx; any other answer is returned."""
         # The URL may come from the peer (callbackAddress); it must not lead into our own network.
         verify_public_address(urlsplit(url).hostname or "", local=self._local)
+        membership = self._membership()
+        if membership is None:
+            raise Unavailable(
+                "this node has not joined its space yet",
+                remedy="wait a moment, then look at: dataspace status",
+            )
         token = issue_token(
-            self._identity, audience=to, now=int(time.time()), membership=self._membership()
+            self._identity, audience=to, now=int(time.time()), membership=membership
         )
         sent = {"authorization": f"Bearer {token}", **(headers or {})}
         if body and "content-type" not in sent:

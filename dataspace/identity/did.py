@@ -33,7 +33,7 @@ FETCH_S = 5.0
 # Fetching a stranger's document holds a thread. More at once than this are told to come back, so
 # that slow documents cannot take all threads of the node.
 MAX_FETCHES = 8
-FAILED_FOR_S = 3.0
+FAILED_FOR_S = 1.0
 # A document that lacks a key named in a token may be stale, but a peer must not make us fetch it
 # again for every token it invents.
 REFETCH_AFTER_S = 2.0

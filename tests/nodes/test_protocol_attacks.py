@@ -240,8 +240,7 @@ def test_a_message_delivered_twice_is_acted_on_once(
         "@context": [CONTEXT],
         "@type": "ContractRequestMessage",
         "consumerPid": "urn:uuid:twice",
-        # Nobody listens there: the answer to this one never arrives.
-        "callbackAddress": "http://127.0.0.1:9/dsp/2025-1",
+        "callbackAddress": f"{city.node('institute').url}/dsp/2025-1",
         "offer": {**offer, "permission": [{"action": "use"}]},
     }
     answers = [

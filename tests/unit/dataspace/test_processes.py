@@ -9,7 +9,15 @@ import pytest
 from sqlmodel import Session, select
 
 from dataspace.errors import InputRejected, Unavailable
-from dataspace.processes import Handler, Later, Process, ProcessEngine, schedule
+from dataspace.processes import (
+    MAX_AT_ONE_PEER,
+    Handler,
+    Later,
+    Pool,
+    Process,
+    ProcessEngine,
+    schedule,
+)
 from dataspace.store.engine import Store
 from dataspace.store.tables import ProcessRow, Setting
 
@@ -170,3 +178,60 @@ def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
         tx.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(InputRejected, match="later version"):
         first.migrate()
+
+
+def test_a_slow_peer_keeps_two_workers_at_most_and_local_work_goes_on(store: Store) -> None:
+    release, both_busy, others_done = threading.Event(), threading.Semaphore(0), Recorder(6)
+
+    def deliver(process: Process) -> None:
+        if process.payload["to"] == "slow":
+            both_busy.release()
+            assert release.wait(20)
+        else:
+            others_done(process)
+
+    local = Recorder(1)
+    with store.transaction() as tx:
+        for number in range(20):
+            schedule(tx, "deliver", f"slow-{number}", {"to": "slow"}, target="slow")
+    handlers = {
+        "deliver": Handler(deliver, pool=Pool.PEERS),
+        "work": Handler(local),
+    }
+    engine = ProcessEngine(store, handlers)
+    engine.start()
+    for _ in range(MAX_AT_ONE_PEER):
+        assert both_busy.acquire(timeout=20)
+    with store.transaction() as tx:
+        schedule(tx, "work", "local")
+        for number in range(6):
+            schedule(tx, "deliver", f"quick-{number}", {"to": "quick"}, target="quick")
+    assert local.done.wait(20)
+    assert others_done.done.wait(20)
+    assert not both_busy.acquire(blocking=False)
+    assert engine.healthy()
+    release.set()
+    engine.stop()
+
+
+def test_trouble_while_storing_an_outcome_costs_no_worker(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(2)
+    engine = ProcessEngine(store, {"work": Handler(recorder)})
+    troubles = iter([True, True, True])
+    original = ProcessEngine._set
+
+    def troubled(self: ProcessEngine, process: Process, **values: object) -> None:
+        if next(troubles, False):
+            raise Unavailable("the database is locked")
+        original(self, process, **values)
+
+    monkeypatch.setattr(ProcessEngine, "_set", troubled)
+    with store.transaction() as tx:
+        schedule(tx, "work", "one")
+        schedule(tx, "work", "two")
+    engine.start()
+    assert recorder.done.wait(20)
+    assert engine.healthy()
+    engine.stop()
