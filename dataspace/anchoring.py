@@ -13,7 +13,7 @@ import structlog
 from sqlmodel import Session, col, delete, select
 
 from dataspace.chain_access import ChainAccess
-from dataspace.errors import Unavailable
+from dataspace.errors import InputRejected, Unavailable
 from dataspace.evidence import ANCHOR, Evidence, read_space
 from dataspace.processes import Handler, Later, Process, is_scheduled, schedule
 from dataspace.store.engine import Store
@@ -67,11 +67,14 @@ class Anchoring:
             space = read_space(tx)
             if space is None:
                 raise Unavailable("this node has not joined a space yet, so it cannot anchor")
+            size = self._evidence.size_in(tx)
+        registry = self._chain.open(space.rpc_url, space.contract)
+        self._verify_not_rewound(registry, size)
+        with self._store.transaction() as tx:
             sent = select(CheckpointRow).where(
                 col(CheckpointRow.transaction).is_not(None), col(CheckpointRow.block).is_(None)
             )
             row = tx.exec(sent.order_by(col(CheckpointRow.size))).first() or self._evidence.sign(tx)
-        registry = self._chain.open(space.rpc_url, space.contract)
         if row.block is not None:
             return self._check_still_anchored(registry, row)
         if row.transaction is None and not self._gather_cosignatures(row):
@@ -121,6 +124,20 @@ class Anchoring:
                 stored.note = note
                 tx.add(stored)
         return complete
+
+    def _verify_not_rewound(self, registry: Registry, size: int) -> None:
+        """Refuse to sign a log that is shorter than what the chain has of it."""
+        try:
+            latest = registry.latest(self._evidence.origin)
+        except ChainRefused:
+            # Not registered yet: preparing the anchor will say so.
+            return
+        if latest is not None and latest.size > size:
+            raise InputRejected(
+                f"this node's log has {size} entries, but {latest.size} are anchored: the "
+                "database is older than the chain, so nothing is signed",
+                remedy="restore the newest backup; what it lacks is gone and an audit will say so",
+            )
 
     def _check_still_anchored(self, registry: Registry, row: CheckpointRow) -> Later | None:
         """A chain that was reorganised or reset may have lost our newest anchor: then again."""

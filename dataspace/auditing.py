@@ -24,11 +24,14 @@ from dataspace.settings import Home
 from ledger.anchors import Anchor, RegisteredLog, RotationRecord
 from ledger.audit import AuditState, DirectoryLog, LogReader, Report, audit, export_log
 from ledger.chain import Registry
+from ledger.checkpoint import Checkpoint, verify_checkpoint
 from ledger.cosignature import ED25519_COSIGNATURE, CosignatureVerifier
 from ledger.entry import SealedEntry, open_entry
 from ledger.errors import LedgerError
+from ledger.merkle import leaf_hash, verify_inclusion
 from ledger.note import NoteVerifier, parse_vkey, vkey_of
-from ledger.proof import parse_proof, verify_proof
+from ledger.proof import LogProof, parse_proof
+from ledger.rotation import verify_with_history
 
 # How long a record may take to appear on the other side before it is missed.
 SETTLING_S = 60.0
@@ -204,27 +207,36 @@ def verify_record(
         ) from err
     entry = open_entry(sealed.body, sealed.salt, sealed.commitment)
     block: int | None = None
-    anchored: dict[int, Anchor] = {}
-    if rpc_url is not None and contract is not None:
-        registry = Registry(rpc_url, contract)
-        registered = {log.origin: log for log in registry.logs()}
-        if entry.log not in registered:
-            raise InputRejected(
-                f"no log {entry.log} is registered in this contract",
-                remedy="check --rpc and --contract",
-            )
-        vkey = vkey or registered[entry.log].vkey
-        anchored = {anchor.size: anchor for anchor in registry.anchors(entry.log)}
-    if vkey is None:
+    if vkey is not None:
+        checkpoint = verify_checkpoint(proof.checkpoint, NoteVerifier.parse(vkey), entry.log)
+    elif rpc_url is not None and contract is not None:
+        checkpoint, block = _checkpoint_on_chain(Registry(rpc_url, contract), proof, entry.log)
+    else:
         raise InputRejected("there is no key to verify with", remedy="give --vkey")
-    checkpoint = verify_proof(proof, sealed.commitment, NoteVerifier.parse(vkey), entry.log)
-    if checkpoint.size in anchored:
-        if anchored[checkpoint.size].root != checkpoint.root:
-            raise ProtocolViolation(
-                f"the chain holds another root for {checkpoint.size} entries than the proof's"
-            )
-        block = anchored[checkpoint.size].block
+    leaf = leaf_hash(sealed.commitment)
+    verify_inclusion(leaf, proof.index, checkpoint.size, proof.hashes, checkpoint.root)
     return Record(entry.log, proof.index, checkpoint.size, block, sealed.body.decode())
+
+
+def _checkpoint_on_chain(
+    registry: Registry, proof: LogProof, origin: str
+) -> tuple[Checkpoint, int | None]:
+    """The proof's checkpoint, signed by the log's key of its time, and the block of its anchor."""
+    history = registry.key_history(origin)
+    if not history:
+        raise InputRejected(
+            f"no log {origin} is registered in this contract", remedy="check --rpc and --contract"
+        )
+    anchors = registry.anchors(origin)
+    checkpoint, _ = verify_with_history(proof.checkpoint, origin, history, anchors)
+    for anchor in anchors:
+        if anchor.size == checkpoint.size:
+            if anchor.root != checkpoint.root:
+                raise ProtocolViolation(
+                    f"the chain holds another root for {checkpoint.size} entries than the proof's"
+                )
+            return checkpoint, anchor.block
+    return checkpoint, None
 
 
 def _small_text(path: Path) -> str:

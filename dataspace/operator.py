@@ -87,6 +87,11 @@ class Operator:
                 member = self._add(tx, did, application)
             invitation.used_by = did
             tx.add(invitation)
+            if member.account != application.account:
+                raise Denied(
+                    "a member at this address has joined with other keys",
+                    remedy="restore its keys from your backup, or use another address",
+                )
             if _is_due(member.credential):
                 member.credential = self._issue(did, ParticipantKind(member.kind), member.name)
                 tx.add(member)

@@ -33,6 +33,7 @@ from dataspace.store.tables import ReceivedRow, ReplayRow, Setting
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 TIMEOUT_S = 20.0
+JOINING_S = 10.0
 
 
 class Peers:
@@ -78,7 +79,7 @@ class Peers:
         peer cannot be reached or answers 429 or 5xx; any other answer is returned."""
         # The URL may come from the peer (callbackAddress); it must not lead into our own network.
         verify_public_address(urlsplit(url).hostname or "", local=self._local)
-        membership = self._membership()
+        membership = self._membership_soon()
         if membership is None:
             raise Unavailable(
                 "this node has not joined its space yet",
@@ -163,6 +164,13 @@ class Peers:
             raise Unauthenticated(
                 "the token was used before", remedy="send a fresh token with each request"
             ) from err
+
+    def _membership_soon(self) -> str | None:
+        """Our credential; a node that was started a moment ago is given time to join."""
+        until = time.monotonic() + JOINING_S
+        while (found := self._membership()) is None and time.monotonic() < until:
+            time.sleep(0.1)
+        return found
 
     def _membership(self) -> str | None:
         with self._store.transaction() as tx:

@@ -220,8 +220,11 @@ class ProcessEngine:
         )
         with self._store.transaction() as tx:
             due = ready.where(col(ProcessRow.due_at) <= now, col(ProcessRow.lease_until) <= now)
-            candidates = due.order_by(col(ProcessRow.due_at), col(ProcessRow.id)).limit(
-                MAX_CANDIDATES
+            candidates = (
+                due.order_by(col(ProcessRow.due_at), col(ProcessRow.id))
+                .limit(MAX_CANDIDATES)
+                # Another worker's candidates are passed over; SQLite has one writer anyhow.
+                .with_for_update(skip_locked=True)
             )
             busy = self._busy_subjects(tx, now) if pool is Pool.PEERS else {}
             for row in tx.exec(candidates):

@@ -42,6 +42,8 @@ def serve_home(home: Home) -> None:
     Raises InputRejected where the port is taken.
     """
     configure_logging()
+    # The database holds results; nothing this process creates is for others to read.
+    os.umask(0o077)
     settings = home.settings
     if settings.port is None:
         raise InputRejected("this home has no port to listen on", remedy="set port in node.toml")

@@ -197,7 +197,9 @@ def create_home(path: Path, values: dict[str, Any], *, invitation: str | None = 
         )
     _validated(values)
     keys = path / "keys"
-    keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    keys.mkdir(exist_ok=True, mode=0o700)
     keys.chmod(0o700)
     for name in ("signing.pem", "log.pem"):
         write_secret(keys / name, _fresh_ed25519())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +18,8 @@ START_S = 15.0
 
 
 @contextmanager
-def chain_for(wanted: str, directory: Path) -> Iterator[str | None]:
-    """The JSON-RPC address for `wanted`, or None for the embedded chain.
+def chain_for(wanted: str, directory: Path, options: Sequence[str] = ()) -> Iterator[str | None]:
+    """The JSON-RPC address for `wanted`, or None for the embedded chain; `options` are anvil's.
 
     "anvil" starts the binary found on the PATH and stops it again. Raises InputRejected where there
     is none. The operator's account still needs money there: `give_money`.
@@ -39,7 +39,7 @@ def chain_for(wanted: str, directory: Path) -> Iterator[str | None]:
     port = free_port()
     with (directory / "anvil.log").open("ab") as log:
         process = subprocess.Popen(
-            [binary, "--port", str(port), "--state", str(directory / "anvil.json")],
+            [binary, "--port", str(port), "--state", str(directory / "anvil.json"), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

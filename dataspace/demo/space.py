@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,11 +106,21 @@ class RunningNode:
 
 
 class LocalSpace:
-    """A space on this machine: `found` it with its participants, then `add_regulator`."""
+    """A space on this machine: `found` it with its participants, then `add_regulator`.
 
-    def __init__(self, directory: Path, *, chain: str | None = None) -> None:
+    `settings` are given to every node besides its own.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        chain: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.directory = directory
         self._chain = chain
+        self._settings = dict(settings or {})
         self._stack = ExitStack()
         self.nodes: dict[str, RunningNode] = {}
 
@@ -187,6 +198,7 @@ class LocalSpace:
             "operator": operator,
             "chain": chain,
             "anchor_interval_s": ANCHOR_INTERVAL_S,
+            **self._settings,
         }
         home = create_home(self.directory / name, values)
         (home.path / "logs").mkdir()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
@@ -28,6 +28,22 @@ M = TypeVar("M", bound=dsp.Document)
 async def _body(request: Request) -> bytes:
     return await request.body()
 
+
+StepKind = Literal["negotiation", "transfer"]
+NEGOTIATION_STEPS: Mapping[str, type[dsp.Document]] = {
+    "request": dsp.ContractRequestMessage,
+    "offers": dsp.ContractOfferMessage,
+    "agreement": dsp.ContractAgreementMessage,
+    "agreement/verification": dsp.ContractAgreementVerificationMessage,
+    "events": dsp.ContractNegotiationEventMessage,
+    "termination": dsp.ContractNegotiationTerminationMessage,
+}
+TRANSFER_STEPS: Mapping[str, type[dsp.Document]] = {
+    "start": dsp.TransferStartMessage,
+    "suspension": dsp.TransferSuspensionMessage,
+    "completion": dsp.TransferCompletionMessage,
+    "termination": dsp.TransferTerminationMessage,
+}
 
 Body = Annotated[bytes, Depends(_body)]
 MessageId = Annotated[str | None, Header(max_length=128)]
@@ -88,54 +104,6 @@ def negotiation_request(
     )
 
 
-@router.post("/negotiations/{pid}/request")
-def negotiation_counter(
-    node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.ContractRequestMessage, body)
-    return _negotiate(node, peer, pid, message_id, message)
-
-
-@router.post("/negotiations/{pid}/offers")
-def negotiation_offer(
-    node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.ContractOfferMessage, body)
-    return _negotiate(node, peer, pid, message_id, message)
-
-
-@router.post("/negotiations/{pid}/agreement")
-def negotiation_agreement(
-    node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.ContractAgreementMessage, body)
-    return _negotiate(node, peer, pid, message_id, message)
-
-
-@router.post("/negotiations/{pid}/agreement/verification")
-def negotiation_verification(
-    node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.ContractAgreementVerificationMessage, body)
-    return _negotiate(node, peer, pid, message_id, message)
-
-
-@router.post("/negotiations/{pid}/events")
-def negotiation_event(
-    node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.ContractNegotiationEventMessage, body)
-    return _negotiate(node, peer, pid, message_id, message)
-
-
-@router.post("/negotiations/{pid}/termination")
-def negotiation_termination(
-    node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.ContractNegotiationTerminationMessage, body)
-    return _negotiate(node, peer, pid, message_id, message)
-
-
 @router.get("/transfers/{pid}")
 def transfer(node: CurrentNode, peer: CurrentMember, pid: str) -> Response:
     with node.store.transaction() as tx:
@@ -156,56 +124,32 @@ def transfer_request(
     )
 
 
-@router.post("/transfers/{pid}/start")
-def transfer_start(
-    node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.TransferStartMessage, body)
-    return _transfer(node, peer, pid, message_id, message)
+def _add_steps(prefix: str, steps: Mapping[str, type[dsp.Document]], kind: StepKind) -> None:
+    """A route for each message that may follow in a process: they differ in what they parse."""
+    for path, model in steps.items():
+        router.add_api_route(
+            f"/{prefix}/{{pid}}/{path}",
+            _step_route(model, kind),
+            methods=["POST"],
+            name=f"{prefix}: {model.__name__}",
+        )
 
 
-@router.post("/transfers/{pid}/suspension")
-def transfer_suspension(
-    node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.TransferSuspensionMessage, body)
-    return _transfer(node, peer, pid, message_id, message)
+def _step_route(model: type[dsp.Document], kind: StepKind) -> Callable[..., Response]:
+    def step(
+        node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
+    ) -> Response:
+        message = _parse(model, body)
+        process = node.negotiations if kind == "negotiation" else node.transfers
 
+        def act(tx: Session) -> dsp.Document:
+            process.receive(tx, peer, pid, message)
+            return process.show(tx, peer, pid)
 
-@router.post("/transfers/{pid}/completion")
-def transfer_completion(
-    node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.TransferCompletionMessage, body)
-    return _transfer(node, peer, pid, message_id, message)
+        return _once(node, peer, message_id, act)
 
-
-@router.post("/transfers/{pid}/termination")
-def transfer_termination(
-    node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.TransferTerminationMessage, body)
-    return _transfer(node, peer, pid, message_id, message)
-
-
-def _negotiate(
-    node: Node, peer: Member, pid: str, message_id: str | None, message: dsp.Document
-) -> Response:
-    def act(tx: Session) -> dsp.Document:
-        node.negotiations.receive(tx, peer, pid, message)
-        return node.negotiations.show(tx, peer, pid)
-
-    return _once(node, peer, message_id, act)
-
-
-def _transfer(
-    node: Node, peer: Member, pid: str, message_id: str | None, message: dsp.Document
-) -> Response:
-    def act(tx: Session) -> dsp.Document:
-        node.transfers.receive(tx, peer, pid, message)
-        return node.transfers.show(tx, peer, pid)
-
-    return _once(node, peer, message_id, act)
+    step.__doc__ = f"{model.__name__}. {model.__doc__}"
+    return step
 
 
 def _once(
@@ -232,3 +176,7 @@ def _parse(kind: type[M], body: bytes) -> M:
 
 def _json(message: dsp.Document | dsp.VersionResponse) -> Response:
     return Response(message.to_bytes(), media_type=JSON)
+
+
+_add_steps("negotiations", NEGOTIATION_STEPS, "negotiation")
+_add_steps("transfers", TRANSFER_STEPS, "transfer")

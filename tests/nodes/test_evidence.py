@@ -181,7 +181,7 @@ def test_an_entry_that_is_not_there_is_named(city: City, http: httpx2.Client) ->
 
 
 def test_a_new_log_key_is_recorded_in_the_log_and_on_the_chain(
-    city: City, http: httpx2.Client
+    city: City, http: httpx2.Client, tmp_path: Path
 ) -> None:
     provider = city.node("insurer")
     city.space.wait_until_anchored()
@@ -200,9 +200,59 @@ def test_a_new_log_key_is_recorded_in_the_log_and_on_the_chain(
         for sealed in map(SealedEntry.parse, provider.client.call("GET", "/api/log"))
     ]
     assert types[-2:] == ["key_rotated", "key_rotated"]
+    # What was proved under the old key stays proved, because it was anchored before.
+    made = dataspace("log", "prove", 0, "--out", tmp_path, "--home", provider.home.path, "--json")
+    paths = json.loads(made.stdout)
+    chain = city.space.operator.client.status()["space"]
+    proved = dataspace(
+        *("audit", "verify", paths["proof"], "--entry", paths["entry"]),
+        *("--rpc", chain["rpc_url"], "--contract", chain["contract"]),
+    )
+    assert proved.returncode == 0, proved.stderr
     space = city.space.operator.client.status()["space"]
     audited = dataspace(
         *("audit", "--rpc", space["rpc_url"], "--contract", space["contract"]),
         *("--home", city.regulator.path, "--json"),
     )
     assert audited.returncode == 0, audited.stdout
+
+
+def test_a_second_audit_reads_only_what_is_new_and_reports_for_people(
+    city: City, tmp_path: Path
+) -> None:
+    space = city.space.operator.client.status()["space"]
+    state, report = tmp_path / "state.json", tmp_path / "report.html"
+    command = [
+        *("audit", "--rpc", space["rpc_url"], "--contract", space["contract"], "--json"),
+        *("--home", city.regulator.path, "--state", state, "--max-anchor-delay", 3600),
+        *("--out", report, "--lang", "zh"),
+    ]
+    city.compute("psi-cardinality/1", ["residents", "contracts"])
+    city.space.wait_until_anchored()
+    first = dataspace(*command)
+    assert first.returncode == 0, first.stdout
+    assert {log["resumed_from"] for log in json.loads(first.stdout)["logs"]} == {0}
+    checks = {one["code"]: one for one in json.loads(first.stdout)["checks"]}
+    assert checks["agreements-judged"]["done"] == checks["agreements-judged"]["total"] > 0
+    city.compute("psi-cardinality/1", ["residents", "contracts"])
+    city.space.wait_until_anchored()
+    second = dataspace(*command)
+    assert second.returncode == 0, second.stdout
+    resumed = {log["origin"]: log["resumed_from"] for log in json.loads(second.stdout)["logs"]}
+    assert resumed[origin(city, "insurer")] > 0
+    page = report.read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "http://" not in page.replace(space["rpc_url"], "")
+    assert origin(city, "insurer") in page
+
+
+def test_a_checkpoint_without_enough_witnesses_is_found(city: City) -> None:
+    space = city.space.operator.client.status()["space"]
+    audited = dataspace(
+        *("audit", "--rpc", space["rpc_url"], "--contract", space["contract"], "--json"),
+        *("--log", f"{city.space.operator.url}/tlog", "--require-witnesses", 1),
+    )
+    # The operator has no agreements, and so no counterparty that watches it.
+    assert audited.returncode == 1
+    codes = {one["code"] for one in json.loads(audited.stdout)["findings"]}
+    assert codes == {"cosignatures-missing"}

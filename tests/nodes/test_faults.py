@@ -1,6 +1,7 @@
 """A node killed at any moment comes back with everything it had promised."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,35 @@ def test_a_provider_killed_while_it_computes_ends_the_run_on_both_sides(
     assert theirs["status"] == "FAILED"
     with pytest.raises(Refused):
         city.consumer.compute("psi/1", [agreement], purpose="marketing", own=(big, "person"))
+
+
+def test_a_database_older_than_its_anchors_signs_nothing_and_says_so(
+    city: City, tmp_path: Path
+) -> None:
+    provider = city.node("health-trust")
+    city.space.wait_until_anchored()
+    provider.stop()
+    database = provider.home.path / "node.sqlite"
+    backup = tmp_path / "older.sqlite"
+    shutil.copy(database, backup)
+    revive(city, "health-trust")
+    city.compute("psi-cardinality/1", ["residents", "health"])
+    city.space.wait_until_anchored()
+    provider.stop()
+    newest = tmp_path / "newest.sqlite"
+    shutil.copy(database, newest)
+    shutil.copy(backup, database)
+    revive(city, "health-trust")
+
+    def noticed(status: dict[str, Any]) -> bool:
+        errors = [str(one["last_error"]) for one in status["processes"]]
+        return any("older than the chain" in error for error in errors)
+
+    provider.client.wait_until(noticed)
+    provider.stop()
+    shutil.copy(newest, database)
+    revive(city, "health-trust")
+    city.space.wait_until_anchored()
 
 
 def test_after_all_that_the_logs_are_consistent(city: City) -> None:

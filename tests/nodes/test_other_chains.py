@@ -72,6 +72,29 @@ def test_anchors_a_chain_has_lost_are_made_again(tmp_path: Path, anvil_on_the_pa
         space.operator.client.wait_until(lambda _: found_again(registry, status, size))
 
 
+def test_a_chain_without_gas_price_takes_legacy_transactions_and_waits_for_confirmations(
+    tmp_path: Path, anvil_on_the_path: None
+) -> None:
+    free = ["--gas-price", "0", "--block-base-fee-per-gas", "0", "--block-time", "1"]
+    settings = {"chain_gas_price_wei": 0, "chain_poa": True, "chain_confirmations": 2}
+    with (
+        chain_for("anvil", tmp_path, free) as url,
+        LocalSpace(tmp_path, chain=url, settings=settings) as space,
+    ):
+        assert url is not None
+        space.found({})
+        space.wait_until_anchored()
+        log = space.operator.client.status()["log"]
+        registry = Registry(url, space.operator.client.status()["space"]["contract"])
+        latest = registry.latest(log["origin"])
+        assert latest is not None
+        assert latest.size == log["size"]
+        assert registry.head() >= latest.block + 2
+        block = rpc(url, "eth_getBlockByNumber", hex(latest.block), True)
+        assert {transaction["type"] for transaction in block["transactions"]} == {"0x0"}
+        assert {transaction["gasPrice"] for transaction in block["transactions"]} == {"0x0"}
+
+
 def found_again(registry: Registry, status: dict[str, Any], size: int) -> bool:
     latest = registry.latest(status["log"]["origin"])
     return latest is not None and latest.size == size
