@@ -25,11 +25,15 @@ from ledger.anchors import Anchor, RegisteredLog, RotationRecord
 from ledger.audit import AuditState, DirectoryLog, LogReader, Report, audit, export_log
 from ledger.chain import Registry
 from ledger.checkpoint import Checkpoint, verify_checkpoint
-from ledger.cosignature import ED25519_COSIGNATURE, CosignatureVerifier
+from ledger.cosignature import (
+    ED25519_COSIGNATURE,
+    MLDSA44_COSIGNATURE,
+    CosignatureVerifier,
+)
 from ledger.entry import SealedEntry, open_entry
 from ledger.errors import LedgerError
 from ledger.merkle import leaf_hash, verify_inclusion
-from ledger.note import NoteVerifier, parse_vkey, vkey_of
+from ledger.note import NoteVerifier, Verifier, parse_vkey, vkey_of
 from ledger.proof import LogProof, parse_proof
 from ledger.rotation import verify_with_history
 
@@ -208,7 +212,7 @@ def verify_record(
     entry = open_entry(sealed.body, sealed.salt, sealed.commitment)
     block: int | None = None
     if vkey is not None:
-        checkpoint = verify_checkpoint(proof.checkpoint, NoteVerifier.parse(vkey), entry.log)
+        checkpoint = verify_checkpoint(proof.checkpoint, _verifier(vkey), entry.log)
     elif rpc_url is not None and contract is not None:
         checkpoint, block = _checkpoint_on_chain(Registry(rpc_url, contract), proof, entry.log)
     else:
@@ -216,6 +220,12 @@ def verify_record(
     leaf = leaf_hash(sealed.commitment)
     verify_inclusion(leaf, proof.index, checkpoint.size, proof.hashes, checkpoint.root)
     return Record(entry.log, proof.index, checkpoint.size, block, sealed.body.decode())
+
+
+def _verifier(vkey: str) -> Verifier:
+    """The log's key of either kind: Ed25519, or ML-DSA-44 where it signs with that too."""
+    mldsa = parse_vkey(vkey)[2] == MLDSA44_COSIGNATURE
+    return CosignatureVerifier.parse(vkey) if mldsa else NoteVerifier.parse(vkey)
 
 
 def _checkpoint_on_chain(

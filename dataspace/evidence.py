@@ -22,8 +22,10 @@ from dataspace.store.engine import Store
 from dataspace.store.log_store import SqlNodeStore, append_entries
 from dataspace.store.tables import CheckpointRow, EntryRow, Setting
 from ledger.checkpoint import Checkpoint, NoteSigner, sign_note
+from ledger.cosignature import Cosigner
 from ledger.entry import Entry, EntryType, SealedEntry, seal, uuid7
 from ledger.log import Log
+from ledger.note import Signer
 from ledger.proof import LogProof
 
 ANCHOR = "anchor"
@@ -69,10 +71,12 @@ class Evidence:
         origin: str,
         actor: str,
         signer: NoteSigner,
+        second_signer: Cosigner | None,
         anchor_interval_s: float,
     ) -> None:
         self._store = store
         self._signer = signer
+        self._second_signer = second_signer
         self._actor = actor
         self._anchor_interval_s = anchor_interval_s
         self.origin = origin
@@ -103,6 +107,11 @@ class Evidence:
     def vkey(self) -> str:
         """The log's verifier key, as registered on the chain."""
         return self._signer.vkey
+
+    @property
+    def post_quantum_vkey(self) -> str | None:
+        """The verifier key of the second signature (ML-DSA-44), where there is one."""
+        return self._second_signer.vkey if self._second_signer else None
 
     def use_signer(self, signer: NoteSigner) -> None:
         """From now on sign checkpoints with this key."""
@@ -217,12 +226,15 @@ class Evidence:
         existing = tx.get(CheckpointRow, size)
         if existing is not None:
             return existing
-        checkpoint = Checkpoint(self.origin, size, log.root())
+        checkpoint, now = Checkpoint(self.origin, size, log.root()), time.time()
+        signers: list[Signer] = [self._signer]
+        if self._second_signer is not None:
+            signers.append(self._second_signer.at(int(now)))
         row = CheckpointRow(
             size=size,
             root=checkpoint.root,
-            note=sign_note(checkpoint.body(), [self._signer]),
-            created_at=time.time(),
+            note=sign_note(checkpoint.body(), signers),
+            created_at=now,
         )
         tx.add(row)
         return row

@@ -37,6 +37,7 @@ from dataspace.store.tables import Setting
 from dataspace.tidying import Tidying
 from dataspace.witnessing import Witnessing
 from ledger.checkpoint import NoteSigner
+from ledger.cosignature import Cosigner
 from ledger.entry import EntryType
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ class Node:
             origin=origin,
             actor=self.did,
             signer=self.log_signer,
+            second_signer=Cosigner(origin, home.post_quantum_log_key())
+            if settings.post_quantum
+            else None,
             anchor_interval_s=settings.anchor_interval_s,
         )
         self.anchoring = Anchoring(
@@ -228,6 +232,9 @@ class Node:
         return Later(RENEWAL_LOOK_S)
 
     def _join(self, process: Process) -> Later | None:
+        with self.store.transaction() as tx:
+            if self.member(tx):
+                return None
         invitation, operator = self.home.invitation(), self.home.settings.operator
         if invitation is None or operator is None:
             raise InputRejected(

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -86,6 +87,9 @@ class Settings(BaseSettings):
     chain_confirmations: int = Field(
         default=0, ge=0, le=1000, description="blocks after ours before an anchor counts"
     )
+    post_quantum: bool = Field(
+        default=False, description="checkpoints are signed with ML-DSA-44 too, beside Ed25519"
+    )
     local: bool = Field(
         default=True,
         description="peers on this machine over plain http are allowed; never in production",
@@ -140,6 +144,16 @@ class Home:
         """Signs the checkpoints of this node's evidence log, and nothing else."""
         return _load_ed25519(self.path / "keys" / "log.pem")
 
+    def post_quantum_log_key(self) -> MLDSA44PrivateKey:
+        """The log's second key, where `post_quantum` is set; made when it is first asked for."""
+        path = self.path / "keys" / "log-mldsa44.pem"
+        if not path.exists():
+            write_secret(path, _pem(MLDSA44PrivateKey.generate()))
+        key = load_pem_private_key(read_secret(path).encode(), password=None)
+        if not isinstance(key, MLDSA44PrivateKey):
+            raise InputRejected(f"{path.name} is no ML-DSA-44 key", remedy="restore it from backup")
+        return key
+
     @property
     def _next_log_key_path(self) -> Path:
         return self.path / "keys" / "log.next.pem"
@@ -149,7 +163,7 @@ class Home:
         return self._next_log_key_path.exists()
 
     def make_next_log_key(self) -> None:
-        write_secret(self._next_log_key_path, _fresh_ed25519())
+        write_secret(self._next_log_key_path, _pem(Ed25519PrivateKey.generate()))
 
     def next_log_key(self) -> Ed25519PrivateKey:
         return _load_ed25519(self._next_log_key_path)
@@ -202,7 +216,7 @@ def create_home(path: Path, values: dict[str, Any], *, invitation: str | None = 
     keys.mkdir(exist_ok=True, mode=0o700)
     keys.chmod(0o700)
     for name in ("signing.pem", "log.pem"):
-        write_secret(keys / name, _fresh_ed25519())
+        write_secret(keys / name, _pem(Ed25519PrivateKey.generate()))
     # Any 32 random bytes are a secp256k1 key, but for a chance of 2^-127.
     write_secret(keys / "account.key", secrets.token_hex(32))
     write_secret(keys / "api.key", secrets.token_urlsafe(32))
@@ -258,8 +272,7 @@ def _toml(value: object) -> str:
     return f'"{escaped}"'
 
 
-def _fresh_ed25519() -> str:
-    key = Ed25519PrivateKey.generate()
+def _pem(key: Ed25519PrivateKey | MLDSA44PrivateKey) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 

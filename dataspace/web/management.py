@@ -81,6 +81,7 @@ def status(node: CurrentNode) -> dict[str, Any]:
         "name": node.home.settings.name,
         "url": node.home.url,
         "joined": joined,
+        "account": node.account_address,
         "space": None
         if space is None
         else {
@@ -94,6 +95,7 @@ def status(node: CurrentNode) -> dict[str, Any]:
             "size": node.evidence.size(),
             "anchored": node.evidence.anchored_size(),
             "vkey": node.evidence.vkey,
+            "post_quantum_vkey": node.evidence.post_quantum_vkey,
             "rotating": node.rotation.in_progress(),
         },
         "processes": [
@@ -224,6 +226,7 @@ def log_entry(node: CurrentNode, index: Index) -> dict[str, Any]:
         "anchor": {
             "origin": node.evidence.origin,
             "vkey": node.evidence.vkey,
+            "post_quantum_vkey": node.evidence.post_quantum_vkey,
             "size": proved.size,
             "root": proved.root,
             "block": proved.block,

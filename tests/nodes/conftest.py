@@ -94,7 +94,7 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[City]:
         check=True,
         capture_output=True,
     )
-    with LocalSpace(directory) as space:
+    with LocalSpace(directory, settings={"post_quantum": True}) as space:
         space.found(
             {
                 "civil-affairs": ParticipantKind.GOVERNMENT,

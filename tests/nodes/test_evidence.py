@@ -131,6 +131,23 @@ def test_one_entry_is_proved_to_somebody_who_trusts_no_server(city: City, tmp_pa
     assert "Traceback" not in refused.stderr
 
 
+def test_a_record_is_proved_by_a_post_quantum_signature_alone(city: City, tmp_path: Path) -> None:
+    city.space.wait_until_anchored()
+    # In this space everybody signs checkpoints with ML-DSA-44 too.
+    node = city.node("health-trust")
+    made = dataspace("log", "prove", 0, "--out", tmp_path, "--home", node.home.path, "--json")
+    paths = json.loads(made.stdout)
+    vkey = json.loads(Path(paths["anchor"]).read_text(encoding="utf-8"))["post_quantum_vkey"]
+    command = ["audit", "verify", paths["proof"], "--entry", paths["entry"], "--vkey", vkey]
+    assert dataspace(*command).returncode == 0
+    proof = Path(paths["proof"])
+    lines = proof.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not (line.startswith("— ") and len(line) > 2000)]
+    assert len(kept) == len(lines) - 1
+    proof.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    assert dataspace(*command).returncode == 1
+
+
 def test_an_entry_is_shown_to_the_participant_it_is_about_and_to_no_other(
     city: City, http: httpx2.Client, token_from: Callable[..., str]
 ) -> None:
