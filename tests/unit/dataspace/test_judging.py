@@ -87,7 +87,7 @@ class ProviderLog:
     # What the auditor's readers do.
 
     def checkpoint(self) -> str:
-        raise NotImplementedError
+        return ""
 
     def commitments(self, start: int, end: int) -> list[bytes]:
         return [one.commitment for one in self.sealed[start:end]]
