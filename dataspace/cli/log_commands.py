@@ -16,7 +16,7 @@ app = typer.Typer(help="This node's evidence log.", no_args_is_help=True)
 
 @app.command("show")
 @reported
-def logshow(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
+def log_show(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
     """This node's own evidence entries."""
     from ledger.entry import SealedEntry
 

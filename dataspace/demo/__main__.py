@@ -42,7 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
             console.print(f"  remedy: {remedy}", highlight=False, soft_wrap=True)
         if isinstance(err, Refused) and err.clause:
             console.print(f"  clause: {err.clause}", highlight=False)
-        console.print(f"  the nodes' logs are in {directory}", highlight=False, soft_wrap=True)
+        if any(directory.glob("*/node.toml")):
+            console.print(f"  the nodes' logs are in {directory}", highlight=False, soft_wrap=True)
+        elif options.keep is None:
+            shutil.rmtree(directory)
         return 1
     except KeyboardInterrupt:
         console.print("\nstopped; the nodes have ended")

@@ -8,12 +8,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import connectors.errors
 from connectors.source import open_source
 from connectors.table import Use, extract
 from dataspace.demo import truth
 from dataspace.demo.screen import Screen
 from dataspace.demo.space import LocalSpace
 from dataspace.demo.story import PURPOSE, Story, Told
+from dataspace.errors import InputRejected
 from dataspace.settings import ParticipantKind
 
 
@@ -33,22 +35,29 @@ class OwnFiles:
     def verify(self) -> None:
         """Read both files before anything is started, so that a wrong one costs no waiting.
 
-        Raises the connectors' errors: what is wrong with which file, and the remedy.
+        Raises InputRejected: what is wrong with which file, and the remedy.
         """
         use = Use(purpose=PURPOSE, recipient="check", at=datetime.now(UTC))
         for path, identifier, value in (
             (self.left, self.left_id, None),
             (self.right, self.right_id, self.right_value),
         ):
-            extract(
-                open_source(str(path)),
-                identifier=identifier,
-                value=value,
-                group=None,
-                canonicaliser=self.canonicaliser,
-                use=use,
-                scale=self.decimals,
-            )
+            try:
+                extract(
+                    open_source(str(path)),
+                    identifier=identifier,
+                    value=value,
+                    group=None,
+                    canonicaliser=self.canonicaliser,
+                    use=use,
+                    scale=self.decimals,
+                )
+            except connectors.errors.InputRejected as err:
+                raise InputRejected(
+                    str(err),
+                    remedy="correct the file or the column's name; for values such as 12.50 give "
+                    "--decimals 2",
+                ) from err
 
 
 def tell_own_files(space: LocalSpace, own: OwnFiles, screen: Screen) -> Told:
