@@ -29,7 +29,7 @@ from connectors.files import (
     split_file_url,
     verify_is_file,
 )
-from connectors.identifiers import ColumnReader
+from connectors.identifiers import ColumnReader, canonicalise
 from connectors.names import verify_columns
 
 # A receipt is a few hundred bytes; a longer line is a broken file.
@@ -173,6 +173,19 @@ class PersonalFile:
         _verify_aware(at)
         verify_columns(columns, self.schema().names, source=self.name)
         return self._consented(tuple(columns), purpose, recipient, at)
+
+    def give(self, consent: Consent) -> None:
+        """Keep this receipt; its subject is canonicalised first.
+
+        Raises InvalidIdentifier for its subject, InputRejected for an unknown column or a taken id.
+        """
+        verify_columns(consent.columns, self.schema().names, source=self.name)
+        subject = canonicalise(self._canonicaliser, consent.subject)
+        append_consent(self._consents, consent.model_copy(update={"subject": subject}))
+
+    def withdraw(self, receipt_id: str, at: datetime) -> None:
+        """End a receipt from `at` on. Raises InputRejected where there is none of that id."""
+        withdraw(self._consents, receipt_id, at)
 
     def _consented(
         self, columns: tuple[str, ...], purpose: str, recipient: str, at: datetime

@@ -18,6 +18,7 @@ from dataspace.catalog import Datasets
 from dataspace.chain_access import ChainAccess
 from dataspace.computing.computations import Computations
 from dataspace.computing.sessions import Sessions
+from dataspace.consents import Consents
 from dataspace.errors import InputRejected, ProtocolViolation
 from dataspace.evidence import Evidence, Space, origin_of_url, write_space
 from dataspace.identity.did import did_of_url, document_of_node
@@ -95,6 +96,7 @@ class Node:
         )
         self.delivery = Delivery(self)
         self.datasets = Datasets(self)
+        self.consents = Consents(self)
         self.negotiations = Negotiations(self)
         self.transfers = Transfers(self)
         self.sessions = Sessions(self.peers)

@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from dataspace import __version__
-from dataspace.cli import audit_commands, log_commands, node_commands, use_commands
+from dataspace.cli import (
+    audit_commands,
+    consent_commands,
+    log_commands,
+    node_commands,
+    use_commands,
+)
 from dataspace.cli.shared import out
 
 app = typer.Typer(
@@ -23,6 +29,7 @@ app = typer.Typer(
 for _commands in (node_commands.app, use_commands.app):
     app.add_typer(_commands)
 app.add_typer(use_commands.dataset_app, name="dataset")
+app.add_typer(consent_commands.app, name="consent")
 app.add_typer(log_commands.app, name="log")
 app.add_typer(audit_commands.app, name="audit")
 

@@ -13,6 +13,7 @@ from sqlmodel import and_, col, not_, or_, select
 from dataspace import __version__
 from dataspace.catalog import Publication
 from dataspace.computing.ordering import ComputationRequest
+from dataspace.consents import ConsentGiven
 from dataspace.evidence import read_space
 from dataspace.identity.did import did_of_url
 from dataspace.node import Node
@@ -145,6 +146,19 @@ def datasets(node: CurrentNode) -> list[dict[str, Any]]:
 def publish(node: CurrentNode, publication: Publication) -> dict[str, Any]:
     """Publish a dataset; answers with its catalogue entry and quality report."""
     return node.datasets.publish(publication)
+
+
+@router.post("/datasets/{dataset}/consents", status_code=201)
+def give_consent(node: CurrentNode, dataset: str, given: ConsentGiven) -> dict[str, str]:
+    """Record a person's consent; the receipt withdraws it."""
+    return {"receipt": node.consents.give(dataset, given)}
+
+
+@router.post("/datasets/{dataset}/consents/{receipt}/withdrawal")
+def withdraw_consent(node: CurrentNode, dataset: str, receipt: str) -> dict[str, str]:
+    """Withdraw a consent; it takes effect with the next use."""
+    node.consents.withdraw(dataset, receipt)
+    return {"withdrawn": receipt}
 
 
 @router.post("/catalog")

@@ -34,7 +34,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.SessionClosed: HTTPStatus.GONE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    connectors.errors.InputRejected: HTTPStatus.BAD_REQUEST,
+    connectors.errors.ConnectorError: HTTPStatus.BAD_REQUEST,
     connectors.errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     contracts.errors.InputRejected: HTTPStatus.BAD_REQUEST,
     contracts.errors.ProtocolViolation: HTTPStatus.BAD_REQUEST,

@@ -6,13 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from connectors.personal import ConsentBook
 from dataspace.auditing import export_node_log
+from dataspace.client import ApiError
+from dataspace.demo import truth
 from ledger.cosignature import CosignatureVerifier
 from ledger.entry import SealedEntry, open_entry
 from ledger.errors import InvalidNote
@@ -20,14 +24,16 @@ from ledger.note import parse_vkey, verify_note, vkey_of
 from ledger.proof import parse_proof
 from ledger.witness import add_checkpoint_request
 
-from .conftest import City
+from .conftest import PURPOSE, City
 
 ED25519_COSIGNATURE = b"\x04"
 
 
-def dataspace(*arguments: object) -> subprocess.CompletedProcess[str]:
+def dataspace(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dataspace.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def registered_keys(city: City) -> dict[str, str]:
@@ -232,6 +238,80 @@ def test_a_new_log_key_is_recorded_in_the_log_and_on_the_chain(
         *("--home", city.regulator.path, "--json"),
     )
     assert audited.returncode == 0, audited.stdout
+
+
+def test_a_consent_given_and_withdrawn_counts_at_once_and_names_nobody_in_the_log(
+    city: City,
+) -> None:
+    trustee = city.node("health-trust")
+    book = ConsentBook.load(city.data / "consents.jsonl")
+    patients = truth.people(truth.rows(city.data / "health.csv"), "resident_id", "resident-id/1")
+    residents = truth.people(
+        truth.rows(city.data / "residents.csv"), "resident_id", "resident-id/1"
+    )
+    institute, now = city.node("institute").did, datetime.now(UTC)
+    silent = sorted(
+        person
+        for person in patients & residents
+        if not book.covers(person, ("resident_id",), PURPOSE, institute, now)
+    )[0]
+
+    def count() -> int:
+        found = city.compute("psi-cardinality/1", ["residents", "health"])
+        return int(found.value["count"])
+
+    before, log_before = count(), len(trustee.client.call("GET", "/api/log"))
+    command = [
+        *("consent", "give", "health", "--column", "resident_id", "--purpose", PURPOSE),
+        *("--recipient", institute, "--home", trustee.home.path, "--json"),
+    ]
+    given = dataspace(*command, text=silent)
+    assert given.returncode == 0, given.stderr
+    receipt = json.loads(given.stdout)["receipt"]
+    assert count() == before + 1
+    withdrawn = dataspace("consent", "withdraw", "health", receipt, "--home", trustee.home.path)
+    assert withdrawn.returncode == 0, withdrawn.stderr
+    assert count() == before
+    new = [SealedEntry.parse(one) for one in trustee.client.call("GET", "/api/log")[log_before:]]
+    entries = [open_entry(one.body, one.salt, one.commitment) for one in new]
+    types = [entry.type.value for entry in entries]
+    assert types.count("consent_given") == types.count("consent_withdrawn") == 1
+    assert not any(silent.encode() in one.body or receipt.encode() in one.body for one in new)
+    assert silent not in trustee.log_path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"columns": ["blood"]}, "blood"),
+        ({"subject": "440305"}, "resident-id/1"),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+        ({"recipients": []}, "recipients"),
+    ],
+)
+def test_a_consent_that_cannot_be_kept_is_refused_and_not_recorded(
+    city: City, change: dict[str, Any], sentence: str
+) -> None:
+    trustee = city.node("health-trust").client
+    body = {
+        "subject": "11010519491231002X",
+        "columns": ["resident_id"],
+        "purposes": [PURPOSE],
+        "recipients": ["*"],
+        "expires_at": "2030-01-01T00:00:00Z",
+        **change,
+    }
+    before = trustee.status()["log"]["size"]
+    with pytest.raises(ApiError, match=sentence) as refused:
+        trustee.call("POST", "/api/datasets/health/consents", body)
+    assert refused.value.status == 400
+    assert "440305" not in refused.value.sentence
+    assert trustee.status()["log"]["size"] == before
+
+
+def test_a_dataset_without_consents_takes_none(city: City) -> None:
+    with pytest.raises(ApiError, match="not read under consent"):
+        city.node("insurer").client.call("POST", "/api/datasets/contracts/consents/x/withdrawal")
 
 
 def test_a_second_audit_reads_only_what_is_new_and_reports_for_people(
