@@ -24,6 +24,7 @@ from connectors.names import verify_distinct
 
 # A row must fit into one block, so this also bounds what an unclosed quote can swallow.
 BLOCK_BYTES = 4 * 1024 * 1024
+_RAGGED = re.compile(r"Expected \d+ columns, got (\d+)")
 # The order matters: GB 18030 reads most UTF-8 files too, as other characters.
 ENCODINGS = ("utf-8-sig", "gb18030")
 DELIMITERS = (",", "\t", ";", "|")
@@ -88,13 +89,6 @@ def batches(path: Path, layout: Layout, columns: Sequence[str]) -> Iterator[pa.R
 
     Raises InputRejected naming the row that has too few or too many fields. May raise OSError.
     """
-    ragged: list[int] = []
-
-    def remember(row: pacsv.InvalidRow) -> str:
-        # Arrow's own error would quote the row, so the row is skipped and reported by number.
-        ragged.append(row.actual_columns)
-        return "skip"
-
     if not _has_records_after_header(path, layout):
         # Without even a line end after the names, Arrow would complain about its block size.
         return
@@ -113,7 +107,6 @@ def batches(path: Path, layout: Layout, columns: Sequence[str]) -> Iterator[pa.R
                 newlines_in_values=True,
                 # In a file of one column an empty line is a person without a number.
                 ignore_empty_lines=not single,
-                invalid_row_handler=remember,
             ),
             convert_options=pacsv.ConvertOptions(
                 column_types={name: pa.string() for name in layout.columns},
@@ -121,17 +114,18 @@ def batches(path: Path, layout: Layout, columns: Sequence[str]) -> Iterator[pa.R
                 strings_can_be_null=False,
             ),
         )
-        for batch in reader:
-            if ragged:
-                break
-            yield batch
-    except pa.ArrowInvalid:
+        yield from reader
+    except pa.ArrowInvalid as err:
+        # Arrow's own text shows the row, so only the number of its fields is taken from it. Its
+        # handler for such rows is a Python object that a reading thread may have to free while the
+        # interpreter is ending, which kills the process.
+        ragged = _RAGGED.search(str(err))
+        if ragged is not None:
+            raise InputRejected(_ragged_message(path, layout, int(ragged[1]))) from None
         raise InputRejected(
             f"{path.name} is malformed: a row does not end within {BLOCK_BYTES >> 20} MiB; look "
             "for a quotation mark that is never closed"
         ) from None
-    if ragged:
-        raise InputRejected(_ragged_message(path, layout, ragged[0]))
 
 
 def _has_records_after_header(path: Path, layout: Layout) -> bool:
