@@ -24,6 +24,7 @@ from contracts.odrl import Offer
 from contracts.templates import compute_only, personal_with_consent
 from dataspace.canonical import canonical_hash
 from dataspace.errors import InputRejected, NotFound
+from dataspace.protocol import BASE
 from dataspace.store.tables import DatasetRow
 from ledger.entry import EntryType
 from privacy.kinds import KINDS
@@ -251,7 +252,7 @@ class Datasets:
 
     def _service(self) -> dsp.DataService:
         return dsp.DataService(
-            id=f"{self._node.did}#dsp", endpoint_url=f"{self._node.home.url}/dsp/2025-1"
+            id=f"{self._node.did}#dsp", endpoint_url=f"{self._node.home.url}{BASE}"
         )
 
 

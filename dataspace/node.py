@@ -65,17 +65,20 @@ class Node:
             )
         self.home = home
         self.did = did_of_url(home.url)
-        self.identity = Identity.of(self.did, home.signing_key())
-        self.account_address: str = Account.from_key(home.account_key()).address
+        # Each key file is read once: under a passphrase that costs a scrypt.
+        self._signing_key, log_key = home.signing_key(), home.log_key()
+        account_key, self.api_key = home.account_key(), home.api_key()
+        self.identity = Identity.of(self.did, self._signing_key)
+        self.account_address: str = Account.from_key(account_key).address
         self.store = Store(home.database_url)
         self.store.migrate()
         self.http = outbound_client()
         self.peers = Peers(self.store, self.identity, self.http, local=settings.local)
-        self.chain_access = ChainAccess.of(settings, home.account_key())
+        self.chain_access = ChainAccess.of(settings, account_key)
         origin = origin_of_url(home.url)
-        self.log_signer = NoteSigner(origin, home.log_key())
+        self.log_signer = NoteSigner(origin, log_key)
         self.witnessing = Witnessing(
-            self.store, self.peers, self.chain_access, origin=origin, log_key=home.log_key()
+            self.store, self.peers, self.chain_access, origin=origin, log_key=log_key
         )
         self.evidence = Evidence(
             self.store,
@@ -157,7 +160,7 @@ class Node:
 
     def identity_signer(self) -> Callable[[bytes], bytes]:
         """Signs bytes with this node's signing key (Ed25519)."""
-        return self.home.signing_key().sign
+        return self._signing_key.sign
 
     def verify_signature(self, did: str, signed: bytes, signature: bytes) -> None:
         """Check an Ed25519 signature by `did` over `signed`. Raises ProtocolViolation."""

@@ -23,6 +23,7 @@ from joserfc.jwk import ECKey, OKPKey, import_key
 
 from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
 from dataspace.outbound import within
+from dataspace.protocol import BASE
 
 MAX_DOCUMENT_BYTES = 64 * 1024
 MAX_KEYS = 16
@@ -114,7 +115,7 @@ def document_of_node(*, did: str, url: str, key: OKPKey) -> dict[str, Any]:
             {
                 "id": f"{did}#catalog",
                 "type": "CatalogService",
-                "serviceEndpoint": f"{url}/dsp/2025-1/catalog",
+                "serviceEndpoint": f"{url}{BASE}/catalog",
             },
             {"id": f"{did}#compute", "type": "ComputeService", "serviceEndpoint": f"{url}/compute"},
             {"id": f"{did}#tlog", "type": "TransparencyLog", "serviceEndpoint": f"{url}/tlog"},

@@ -5,6 +5,9 @@ from typing import TypedDict
 from contracts.messages import Document
 from dataspace.errors import ProtocolViolation
 
+# Where the protocol is bound under a node's address; version discovery says so to peers.
+BASE = "/dsp/2025-1"
+
 UNKNOWN_PID = "urn:unknown"
 
 

@@ -8,8 +8,7 @@ from contracts import messages as dsp
 from dataspace.errors import NotFound, ProtocolViolation
 from dataspace.identity.did import did_of_url
 from dataspace.peers import Peers
-
-BASE = "/dsp/2025-1"
+from dataspace.protocol import BASE
 
 
 def fetch_dataset(peers: Peers, provider: str, dataset: str) -> dsp.Dataset:

@@ -34,7 +34,7 @@ from dataspace.errors import InputRejected, NotFound, ProtocolViolation
 from dataspace.evidence import origin_of_url
 from dataspace.identity.tokens import Member
 from dataspace.processes import Handler, Process, schedule
-from dataspace.protocol import UNKNOWN_PID, Pids, verify_pids
+from dataspace.protocol import BASE, UNKNOWN_PID, Pids, verify_pids
 from dataspace.protocol.catalogues import fetch_dataset
 from dataspace.protocol.delivery import Reaction
 from dataspace.store.tables import AgreementRow, DatasetRow, NegotiationRow
@@ -49,7 +49,6 @@ EXPIRE = "expire-negotiation"
 DEADLINE_S = 900.0
 REQUEST_REACTION = "negotiation-requested"
 STEP_REACTION = "negotiation-message"
-BASE = "/dsp/2025-1"
 
 
 class Negotiations:

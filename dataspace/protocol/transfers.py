@@ -24,7 +24,7 @@ from dataspace.computing.permission import judge
 from dataspace.errors import InputRejected, NotFound, ProtocolViolation, Unavailable
 from dataspace.identity.tokens import Member
 from dataspace.processes import Handler, Process, schedule
-from dataspace.protocol import UNKNOWN_PID, Pids, verify_pids
+from dataspace.protocol import BASE, UNKNOWN_PID, Pids, verify_pids
 from dataspace.protocol.delivery import Reaction
 from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
 from ledger.crossmatch import ORDER_RECEIVED
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 DECIDE = "decide-transfer"
 REQUEST_REACTION = "transfer-requested"
 MESSAGE_REACTION = "transfer-message"
-BASE = "/dsp/2025-1"
 ENDPOINT_TYPE = "https://w3id.org/city-dataspace/ns/v1#ComputeSession"
 
 

@@ -43,7 +43,7 @@ def regulator(caller: Annotated[Member, Depends(member)]) -> Member:
 def owner(node: CurrentNode, credentials: Credentials) -> None:
     """The node's owner, by the API key in its home; compared in constant time."""
     given = credentials.credentials if credentials else ""
-    if not hmac.compare_digest(given.encode(), node.home.api_key().encode()):
+    if not hmac.compare_digest(given.encode(), node.api_key.encode()):
         raise Unauthenticated(
             "this address is for the node's owner: the API key is missing or wrong",
             remedy="send Authorization: Bearer with the key in the home's keys/api.key",

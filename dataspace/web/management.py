@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement
 from sqlmodel import and_, col, not_, or_, select
@@ -27,13 +27,11 @@ from dataspace.store.tables import (
     TransferRow,
 )
 from dataspace.web.access import CurrentNode, CurrentOperator, Owner
+from dataspace.web.positions import Index, Position
 from privacy.kinds import KINDS
 
-# What every database can compare a position with.
-MAX_INDEX = 2**53
 # Housekeeping that always waits for its time is nothing an owner has to know of.
 PLANNED = ("tidy", "renew-membership")
-Index = Annotated[int, Path(ge=0, le=MAX_INDEX)]
 
 router = APIRouter(prefix="/api", tags=["owner's API"], dependencies=[Owner])
 
@@ -221,8 +219,8 @@ def transfers(node: CurrentNode) -> list[dict[str, Any]]:
 @router.get("/log")
 def log_entries(
     node: CurrentNode,
-    start: Annotated[int, Query(ge=0, le=MAX_INDEX)] = 0,
-    end: Annotated[int, Query(ge=0, le=MAX_INDEX)] = 1000,
+    start: Position = 0,
+    end: Position = 1000,
 ) -> list[dict[str, Any] | None]:
     """This node's own evidence, as an auditor would be shown it."""
     return [entry.to_json() if entry else None for entry in node.evidence.entries(start, end)]

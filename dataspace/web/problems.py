@@ -23,6 +23,7 @@ import ledger.errors
 import privacy.errors
 from contracts import messages as dsp
 from dataspace import errors
+from dataspace.protocol import BASE
 
 log = structlog.get_logger("dataspace.web")
 
@@ -130,7 +131,7 @@ def _problem(
 def _protocol_error(
     request: Request, status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None
 ) -> Response:
-    part = request.url.path.removeprefix("/dsp/2025-1/").split("/")[0]
+    part = request.url.path.removeprefix(f"{BASE}/").split("/")[0]
     pid = request.path_params.get("pid", "urn:unknown")
     error: dsp.CatalogError | dsp.ContractNegotiationError | dsp.TransferError
     if part == "negotiations":

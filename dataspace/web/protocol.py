@@ -14,13 +14,14 @@ from dataspace.errors import ProtocolViolation
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.peers import earlier_answer, remember_answer
+from dataspace.protocol import BASE
 from dataspace.web.access import CurrentMember, CurrentNode
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 JSON = "application/json"
 
 well_known = APIRouter(tags=["discovery"])
-router = APIRouter(prefix="/dsp/2025-1", tags=["Dataspace Protocol"])
+router = APIRouter(prefix=BASE, tags=["Dataspace Protocol"])
 
 M = TypeVar("M", bound=dsp.Document)
 
@@ -54,9 +55,7 @@ def version() -> Response:
     """The protocol versions this node speaks."""
     return _json(
         dsp.VersionResponse(
-            protocol_versions=(
-                dsp.ProtocolVersion(version="2025-1", path="/dsp/2025-1", binding="HTTPS"),
-            )
+            protocol_versions=(dsp.ProtocolVersion(version="2025-1", path=BASE, binding="HTTPS"),)
         )
     )
 

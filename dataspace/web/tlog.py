@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import PlainTextResponse, Response
 from sqlmodel import select
 
@@ -15,13 +15,10 @@ from dataspace.settings import ParticipantKind
 from dataspace.store.log_store import SqlNodeStore
 from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
 from dataspace.web.access import CurrentMember, CurrentNode, CurrentRegulator
+from dataspace.web.positions import Index, Position
 from ledger.entry import open_entry
 from ledger.errors import InputRejected
 from ledger.tiles import TILE_WIDTH, entry_bundle, parse_tile_path, tile_bytes
-
-# What every database can compare a position with.
-MAX_INDEX = 2**53
-Index = Annotated[int, Path(ge=0, le=MAX_INDEX)]
 
 router = APIRouter(prefix="/tlog", tags=["evidence log"])
 
@@ -107,8 +104,8 @@ def document(
 def entries(
     node: CurrentNode,
     caller: CurrentRegulator,
-    start: Annotated[int, Query(ge=0, le=MAX_INDEX)],
-    end: Annotated[int, Query(ge=0, le=MAX_INDEX)],
+    start: Position,
+    end: Position,
 ) -> list[dict[str, Any] | None]:
     """Bodies and salts of the entries start … end-1, at most a page; null where one was erased."""
     shown = node.evidence.entries(start, min(end, start + MAX_ENTRIES_A_PAGE))
