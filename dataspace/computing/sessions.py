@@ -45,6 +45,8 @@ MAX_BUFFERED_BYTES = (MAX_CHUNKS + 4) * CHUNK_BYTES
 MAX_NODE_BUFFERED_BYTES = 2 * MAX_BUFFERED_BYTES
 # Roles take turns, so an honest sender is at most a few frames ahead of its receiver.
 MAX_FRAMES_AHEAD = 8
+# How long a party that meets an ended session waits to hear why it ended.
+REASON_GRACE_S = 30.0
 # Ended sessions are remembered so that a late repetition is answered, not started again.
 MAX_ENDED = 256
 
@@ -177,9 +179,8 @@ class Inbox:
     def pause(self, wait_s: float) -> None:
         """Wait, unless the session is closed: then raise the reason at once."""
         with self._changed:
-            if self._closed is None:
-                self._changed.wait(wait_s)
-            if self._closed is not None:
+            if self._changed.wait_for(lambda: self._closed is not None, wait_s):
+                assert self._closed is not None
                 raise self._closed
 
     def close(self, reason: NodeError) -> None:
@@ -346,6 +347,10 @@ class Sessions:
                 if answer.status < 300:
                     return
                 if answer.status == 410:
+                    # It has told the consumer why, and the consumer tells everyone: that reason,
+                    # not this echo of it, is what the computation ended for.
+                    left_s = session.deadline - time.monotonic()
+                    session.inbox.pause(min(max(0.0, left_s), REASON_GRACE_S))
                     raise SessionClosed(f"{did} has ended the computation: {answer.reason()}")
                 if answer.status != 404:
                     raise ProtocolViolation(f"{did} refused a frame: {answer.reason()}")
