@@ -75,7 +75,7 @@ def extract(
     values: list[int] = []
     groups: list[str] = []
     rows = excluded = 0
-    for batch in _batches(source, columns, use):
+    for batch in batches(source, columns, use):
         first = rows + 1
         rows += batch.num_rows
         if rows > max_rows:
@@ -107,7 +107,8 @@ def extract(
     return Extract(identifiers, values, groups, report, rows, excluded)
 
 
-def _batches(source: Source, columns: Sequence[str], use: Use) -> Iterator[pa.RecordBatch]:
+def batches(source: Source, columns: Sequence[str], use: Use) -> Iterator[pa.RecordBatch]:
+    """The rows that may be used so: all of them, or of a consented source the consented ones."""
     if isinstance(source, ConsentedSource):
         return source.scan_consented(columns, use.purpose, use.recipient, use.at)
     return source.scan(columns)

@@ -10,17 +10,34 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
 from contracts.odrl import Operator
 from contracts.profile import GRADE_ORDER, ValueKind
 
-Fact = str | bool | int | Decimal | datetime
+Fact = str | bool | int | Decimal | datetime | tuple[str, ...]
+
+
+class Why(StrEnum):
+    """Why two values cannot be compared; the text completes a sentence after a semicolon."""
+
+    NO_SUCH_OPERATOR = "these values do not have that operator"
+    NOT_A_CODE = "the policy's value is not a GB/T 2260 code"
+    NOT_A_REGION = "the region has to be a GB/T 2260 code, as the policy's is"
+    ONLY_REQUIRED = "the only thing a policy can say here is that it is required"
+    NOT_ONE_TEXT = "the policy has to name one value here, as text"
+    NOT_TEXTS = "the policy has to list values here, as text"
+    NOT_A_NUMBER = "the policy's value is not a number"
+    NOT_A_MOMENT = "the policy's value is not a date and time with a time zone"
+    NO_SUCH_MOMENT = "the policy's value is not a date and time that exists"
+    NOT_A_GRADE = "a grade has to be general, important or core"
+    UNREAD = "it has properties that this space does not read"
 
 
 class Incomparable(Exception):
-    """The two values cannot be compared; the text completes a sentence after a semicolon."""
+    """The two values cannot be compared; the text is a `Why`."""
 
 
 _ORDER: Final[Mapping[Operator, Callable[[Any, Any], bool]]] = {
@@ -40,7 +57,7 @@ def compare(kind: ValueKind, operator: Operator, fact: Fact, expected: object) -
 
     Raises Incomparable for an operator the kind does not have, or an operand it cannot read.
     """
-    return _COMPARISONS[kind](operator, fact, expected)
+    return COMPARISONS[kind](operator, fact, expected)
 
 
 def _number(operator: Operator, fact: Fact, expected: object) -> bool:
@@ -48,11 +65,11 @@ def _number(operator: Operator, fact: Fact, expected: object) -> bool:
 
 
 def _time(operator: Operator, fact: Fact, expected: object) -> bool:
-    return _ordered(operator, fact, expected, _moment)
+    return _ordered(operator, fact, expected, parse_moment)
 
 
 def _grade(operator: Operator, fact: Fact, expected: object) -> bool:
-    return _ordered(operator, _place(str(fact)), expected, _place)
+    return _ordered(operator, grade_place(str(fact)), expected, grade_place)
 
 
 def _ordered(operator: Operator, fact: Fact, expected: object, read: Callable[[str], Fact]) -> bool:
@@ -60,7 +77,7 @@ def _ordered(operator: Operator, fact: Fact, expected: object, read: Callable[[s
         return _listed(operator, fact, [read(each) for each in texts_of(expected)])
     relation = _ORDER.get(operator)
     if relation is None:
-        raise Incomparable(f"these values have no operator {operator}")
+        raise Incomparable(Why.NO_SUCH_OPERATOR)
     return relation(fact, read(_text(expected)))
 
 
@@ -75,39 +92,57 @@ def _word(operator: Operator, fact: Fact, expected: object) -> bool:
         return text == wanted or text.startswith(wanted + "/")
     if operator is Operator.HAS_PART:
         return text == wanted or wanted.startswith(text + "/")
-    raise Incomparable(f"these values have no operator {operator}")
+    raise Incomparable(Why.NO_SUCH_OPERATOR)
 
 
 def _region(operator: Operator, fact: Fact, expected: object) -> bool:
     if operator in _LISTS:
-        wanted = [_code(each) or each for each in texts_of(expected)]
+        wanted = [region_code(each) or each for each in texts_of(expected)]
         return _listed(operator, _region_like(str(fact), wanted), wanted)
     wanted_text = _text(expected)
     if operator in _EQUALITY:
-        one = _code(wanted_text) or wanted_text
+        one = region_code(wanted_text) or wanted_text
         return _ORDER[operator](_region_like(str(fact), [one]), one)
-    code, wanted_code = _code(str(fact)), _code(wanted_text)
-    if code is None or wanted_code is None:
-        raise Incomparable("both have to be GB/T 2260 codes to say which contains the other")
+    code, wanted_code = region_code(str(fact)), region_code(wanted_text)
+    if wanted_code is None:
+        raise Incomparable(Why.NOT_A_CODE)
+    if code is None:
+        raise Incomparable(Why.NOT_A_REGION)
     if operator is Operator.IS_PART_OF:
         return code.startswith(wanted_code)
     if operator is Operator.HAS_PART:
         return wanted_code.startswith(code)
-    raise Incomparable(f"regions have no operator {operator}")
+    raise Incomparable(Why.NO_SUCH_OPERATOR)
+
+
+def _set(operator: Operator, fact: Fact, expected: object) -> bool:
+    """Of several texts: `eq` and `isAnyOf` ask for one of them, `neq` and `isNoneOf` for none."""
+    assert isinstance(fact, tuple), "a fact of this kind is a tuple of texts"
+    if operator in (Operator.EQ, Operator.NEQ):
+        return (_text(expected) in fact) == (operator is Operator.EQ)
+    wanted = texts_of(expected)
+    if operator is Operator.IS_ANY_OF:
+        return any(each in fact for each in wanted)
+    if operator is Operator.IS_NONE_OF:
+        return all(each not in fact for each in wanted)
+    if operator is Operator.IS_ALL_OF:
+        return all(each in fact for each in wanted)
+    raise Incomparable(Why.NO_SUCH_OPERATOR)
 
 
 def _consent(operator: Operator, fact: Fact, expected: object) -> bool:
     if operator is not Operator.EQ or _text(expected) != "required":
-        raise Incomparable("the only thing a policy can say about consent is that it is required")
+        raise Incomparable(Why.ONLY_REQUIRED)
     return fact is True
 
 
-_COMPARISONS: Final[Mapping[ValueKind, Callable[[Operator, Fact, object], bool]]] = {
+COMPARISONS: Final[Mapping[ValueKind, Callable[[Operator, Fact, object], bool]]] = {
     ValueKind.TEXT: _word,
     ValueKind.NUMBER: _number,
     ValueKind.TIME: _time,
     ValueKind.REGION: _region,
     ValueKind.GRADE: _grade,
+    ValueKind.SET: _set,
     ValueKind.CONSENT: _consent,
 }
 
@@ -134,7 +169,7 @@ def single_text(value: object) -> str | None:
 def _text(expected: object) -> str:
     text = single_text(expected)
     if text is None:
-        raise Incomparable("the policy has to name one value here, as text")
+        raise Incomparable(Why.NOT_ONE_TEXT)
     return text
 
 
@@ -147,7 +182,7 @@ def texts_of(expected: object) -> list[str]:
     texts = [single_text(each) for each in values]
     found = [text for text in texts if text is not None]
     if not found or len(found) != len(texts):
-        raise Incomparable("the policy has to list values here, as text")
+        raise Incomparable(Why.NOT_TEXTS)
     return found
 
 
@@ -162,25 +197,27 @@ _MOMENT: Final = re.compile(
 def parse_decimal(text: str) -> Decimal:
     """A plain decimal of at most 30 digits on each side. Raises Incomparable for anything else."""
     if not _DECIMAL.fullmatch(text):
-        raise Incomparable("the policy's value is not a number")
+        raise Incomparable(Why.NOT_A_NUMBER)
     return Decimal(text)
 
 
 @lru_cache(maxsize=1024)
-def _moment(text: str) -> datetime:
+def parse_moment(text: str) -> datetime:
+    """A date and time with its zone. Raises Incomparable for anything else."""
     if not _MOMENT.fullmatch(text):
-        raise Incomparable("the policy's value is not a date and time with a time zone")
+        raise Incomparable(Why.NOT_A_MOMENT)
     try:
         return datetime.fromisoformat(text)
     except ValueError as err:
-        raise Incomparable("the policy's value is not a date and time that exists") from err
+        raise Incomparable(Why.NO_SUCH_MOMENT) from err
 
 
-def _place(text: str) -> int:
+def grade_place(text: str) -> int:
+    """Where a grade stands from harmless to grave. Raises Incomparable for anything else."""
     for place, grade in enumerate(GRADE_ORDER):
         if text == grade:
             return place
-    raise Incomparable("a grade has to be general, important or core")
+    raise Incomparable(Why.NOT_A_GRADE)
 
 
 # Province, city, county (GB/T 2260), then township and village (GB/T 10114 and its extension).
@@ -188,7 +225,7 @@ _CODE_LENGTHS: Final = (2, 4, 6, 9, 12)
 _CODE: Final = re.compile(r"[0-9]{2,12}")
 
 
-def _code(text: str) -> str | None:
+def region_code(text: str) -> str | None:
     """A region code without its filling zeros, 440300 → 4403; None when `text` is no code."""
     if len(text) not in _CODE_LENGTHS or not _CODE.fullmatch(text):
         return None
@@ -203,8 +240,8 @@ def _code(text: str) -> str | None:
 
 def _region_like(fact: str, wanted: list[str]) -> str:
     """`fact` in the form the policy uses, so that a differently written one cannot slip past."""
-    code = _code(fact)
-    wants_codes = all(_code(each) is not None for each in wanted)
+    code = region_code(fact)
+    wants_codes = all(region_code(each) is not None for each in wanted)
     if wants_codes and code is None:
-        raise Incomparable("the region has to be a GB/T 2260 code, as the policy's is")
+        raise Incomparable(Why.NOT_A_REGION)
     return code or fact

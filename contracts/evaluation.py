@@ -6,22 +6,26 @@ know, values that cannot be compared, a fact nobody stated) is neither met nor u
 satisfies a permission and always keeps a prohibition in force, so ignorance refuses. Logical
 constraints follow Kleene's three-valued logic, which keeps that true under `xone` as well.
 
+A prohibition wins over a permission, whatever the policy's `conflict` says: `perm` could otherwise
+undo a prohibition that a reader saw and relied on, and what was refused in error can be agreed anew
+while what was given away cannot be called back. `invalid` makes the policy void as soon as a
+permission and a prohibition can both apply. A policy with parents is refused, because what is not
+here might prohibit, and so is one with properties of ODRL or of ours that nothing here reads.
+
 Duties are carried and reported. They are not gates: they bind the assignee afterwards, and whether
 they were done is the auditor's question.
 
-Source: W3C ODRL Information Model 2.2, sections 2.5 and 2.6.
+Source: W3C ODRL Information Model 2.2, sections 2.5 to 2.7 and 2.9 to 2.10.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from decimal import Decimal
-from enum import Enum
-from functools import lru_cache
 from typing import Final
 
-from contracts.comparison import Fact, Incomparable, compare
+from contracts.comparison import COMPARISONS, Fact, Incomparable, Why
 from contracts.decision import ClauseResult, Decision, DutyNotice, Facts, Request
 from contracts.odrl import (
+    MAX_CONSTRAINTS,
     Agreement,
     AtomicConstraint,
     Constraint,
@@ -30,11 +34,16 @@ from contracts.odrl import (
     Permission,
     Prohibition,
     Rule,
+    unread_terms,
 )
-from contracts.planning import permitted_computations, permitted_purposes, required_min_cohort
+from contracts.planning import (
+    conflicting_rules,
+    permitted_computations,
+    permitted_purposes,
+    required_min_cohort,
+)
 from contracts.profile import OPERANDS, PROFILE, Operand
-from contracts.wire import format_time
-from contracts.wording import REMEDIES, UNKNOWN_REMEDY, label, relation, value_text
+from contracts.wording import Sort
 
 __all__ = [
     "ClauseResult",
@@ -49,225 +58,216 @@ __all__ = [
 ]
 
 
-class _Mood(Enum):
-    """A constraint demands something in a permission, and warns of something in a prohibition."""
-
-    DEMAND = 0
-    WARNING = 1
-
-
 def decide(policy: Offer | Agreement, request: Request, facts: Facts) -> Decision:
     """Whether `policy` allows `request` given `facts`, and why; the same answer every time.
 
     Every rule for the action is visited in full, so the decision also explains what would have to
     change. An agreement binds one assignee: anyone else is refused, and so is a policy in a profile
-    we do not know (ODRL 2.2 forbids processing it).
+    we do not know (ODRL 2.2 forbids processing it). A refusal for want of a person's approval names
+    that clause only where nothing else is missing: its operand is `ds:approval`, and it is unknown
+    rather than unmet.
     """
-    preliminary = [*_profile_clauses(policy), *_assignee_clauses(policy, request)]
+    preliminary = standing(policy, request)
     prohibitions = [
-        _prohibition(rule, f"prohibition[{i}]", request, facts)
+        _prohibition(rule, f"prohibition[{i}]", policy, request, facts)
         for i, rule in enumerate(policy.prohibition)
         # Every action we know is included in ODRL's `use`, so forbidding `use` forbids them all.
         if rule.action in (request.action, "use")
     ]
     permissions = [
-        (rule, _permission(rule, f"permission[{i}]", request, facts))
+        (rule, _permission(rule, f"permission[{i}]", policy, request, facts))
         for i, rule in enumerate(policy.permission)
         if rule.action == request.action
     ]
     results = [result for _, result in permissions] or [_no_permission(request)]
-    rules = (*preliminary, *prohibitions, *results)
     refusal = next((each for each in (*preliminary, *prohibitions) if not each.satisfied), None)
-    if refusal is None and not any(result.satisfied for result in results):
+    granted = next((each for each in permissions if each[1].satisfied), None)
+    if refusal is None and granted is None:
         refusal = _nearest_miss(results)
-    granted = [(rule, result) for rule, result in permissions if result.satisfied]
-    duties = _duties(policy, granted[0]) if refusal is None else ()
-    return Decision(allowed=refusal is None, rules=rules, refusal=refusal, duties=duties)
+    return Decision(
+        allowed=refusal is None,
+        rules=(*preliminary, *prohibitions, *results),
+        refusal=refusal,
+        duties=_duties(policy, *granted) if refusal is None and granted is not None else (),
+    )
 
 
-def _profile_clauses(policy: Offer | Agreement) -> list[ClauseResult]:
-    clauses = []
-    for profile in policy.profiles:
-        known = profile == PROFILE
-        shown = value_text(profile)
-        what = "which this space understands" if known else "which this space does not know"
-        sentence = f"The policy is written in the profile {shown}, {what}."
-        remedy = None if known else UNKNOWN_REMEDY
-        clauses.append(
-            ClauseResult("profile", "profile", "eq", PROFILE, shown, known, sentence, remedy)
-        )
-    return clauses
-
-
-def _assignee_clauses(policy: Offer | Agreement, request: Request) -> list[ClauseResult]:
-    if policy.assignee is None:
-        return []
-    same = policy.assignee == request.assignee
-    whose = "who asks" if same else "not the participant who asks"
-    sentence = f"The terms are for {value_text(policy.assignee)}, {whose}."
-    remedy = None if same else "Negotiate an agreement of your own."
-    return [
-        ClauseResult(
-            "assignee", "assignee", "eq", policy.assignee, request.assignee, same, sentence, remedy
-        )
+def standing(policy: Offer | Agreement, request: Request) -> list[ClauseResult]:
+    """What has to hold of the policy as a whole before any of its rules counts."""
+    clauses = [
+        ClauseResult(Sort.PROFILE, "profile", "profile", "eq", PROFILE, profile, profile == PROFILE)
+        for profile in policy.profiles
     ]
+    if policy.assignee is not None:
+        assignee, asking = policy.assignee, request.assignee
+        clauses.append(
+            ClauseResult(
+                Sort.ASSIGNEE, "assignee", "assignee", "eq", assignee, asking, assignee == asking
+            )
+        )
+    if policy.inherit_from is not None:
+        clauses.append(
+            ClauseResult(
+                Sort.INHERITANCE,
+                "inheritFrom",
+                "inheritFrom",
+                "eq",
+                policy.parents,
+                None,
+                satisfied=False,
+                known=False,
+            )
+        )
+    if policy.conflict is not None:
+        clauses.append(_conflict(policy, policy.conflict_strategy))
+    unread = unread_terms(policy)
+    return [*clauses, _unread("terms", unread)] if unread else clauses
+
+
+def _conflict(policy: Offer | Agreement, strategy: str | None) -> ClauseResult:
+    known = strategy in ("perm", "prohibit", "invalid")
+    both = conflicting_rules(policy) if strategy == "invalid" else ()
+    return ClauseResult(
+        Sort.CONFLICT,
+        "conflict",
+        "conflict",
+        "eq",
+        both,
+        strategy,
+        satisfied=known and not both,
+        known=known,
+    )
+
+
+def _unread(path: str, names: list[str]) -> ClauseResult:
+    return ClauseResult(
+        Sort.UNREAD, path, "terms", "eq", tuple(names), None, satisfied=False, known=False
+    )
 
 
 def _no_permission(request: Request) -> ClauseResult:
+    action = request.action
     return ClauseResult(
-        path="permission",
-        operand="action",
-        operator="eq",
-        expected="",
-        actual=request.action,
-        satisfied=False,
-        sentence=f"The policy has no permission for the action {value_text(request.action)}.",
-        remedy="Ask for an action the policy permits.",
+        Sort.NO_PERMISSION, "permission", "action", "eq", action, action, satisfied=False
     )
 
 
-def _permission(rule: Permission, path: str, request: Request, facts: Facts) -> ClauseResult:
-    children = _constraints(rule, path, request, facts, _Mood.DEMAND)
-    unmet = sum(not child.satisfied for child in children)
-    if not children:
-        how = "without conditions"
-    elif unmet == 0:
-        how = f"its conditions hold, {len(children)} of {len(children)}"
-    else:
-        how = f"{len(children) - unmet} of its {len(children)} conditions hold"
-    verdict = "permits" if unmet == 0 else "does not permit"
-    sentence = f"The policy's {path} {verdict} {value_text(rule.action)}: {how}."
-    return ClauseResult(
-        path, "action", "eq", rule.action, request.action, unmet == 0, sentence, None, children
-    )
-
-
-def _prohibition(rule: Prohibition, path: str, request: Request, facts: Facts) -> ClauseResult:
-    children = _constraints(rule, path, request, facts, _Mood.WARNING)
-    applies = all(child.satisfied or not child.known for child in children)
-    action = value_text(rule.action)
-    if not applies:
-        sentence = f"The policy's {path} of {action} does not apply here."
-    elif not children:
-        sentence = f"The policy prohibits {action}."
-    else:
-        conditions = "; ".join(
-            child.sentence[0].lower() + child.sentence[1:].rstrip(".") for child in children
-        )
-        sentence = f"The policy prohibits {action} here: {conditions}."
-    remedy = "Ask for a use outside the prohibition." if applies else None
-    return ClauseResult(
-        path, "action", "eq", rule.action, request.action, not applies, sentence, remedy, children
-    )
-
-
-def _constraints(
-    rule: Rule, path: str, request: Request, facts: Facts, mood: _Mood
-) -> tuple[ClauseResult, ...]:
-    return tuple(
-        _constraint(constraint, f"{path}.constraint[{i}]", request, facts, mood)
-        for i, constraint in enumerate(rule.constraint)
-    )
-
-
-def _constraint(
-    constraint: Constraint, path: str, request: Request, facts: Facts, mood: _Mood
+def _permission(
+    rule: Permission, path: str, policy: Offer | Agreement, request: Request, facts: Facts
 ) -> ClauseResult:
+    children = _conditions(rule, path, policy, request, facts)
+    truth = _all_hold(children)
+    return ClauseResult(
+        Sort.PERMISSION,
+        path,
+        "action",
+        "eq",
+        rule.action,
+        request.action,
+        truth is True,
+        truth is not None,
+        children,
+    )
+
+
+def _prohibition(
+    rule: Prohibition, path: str, policy: Offer | Agreement, request: Request, facts: Facts
+) -> ClauseResult:
+    children = _conditions(rule, path, policy, request, facts)
+    truth = _all_hold(children)
+    return ClauseResult(
+        Sort.PROHIBITION,
+        path,
+        "action",
+        "eq",
+        rule.action,
+        request.action,
+        truth is False,
+        truth is not None,
+        children,
+    )
+
+
+def _all_hold(children: tuple[ClauseResult, ...]) -> bool | None:
+    """Whether every one holds: False once one certainly does not, None while one is open."""
+    truth: bool | None = True
+    for child in children:
+        if not child.satisfied:
+            if child.known:
+                return False
+            truth = None
+    return truth
+
+
+# Paths are written at every decision; there are only so many of these.
+_PLACES: Final = tuple(f".constraint[{i}]" for i in range(MAX_CONSTRAINTS))
+
+
+def _conditions(
+    rule: Rule, path: str, policy: Offer | Agreement, request: Request, facts: Facts
+) -> tuple[ClauseResult, ...]:
+    found = [
+        _constraint(constraint, path + place, request, facts)
+        for constraint, place in zip(rule.constraint, _PLACES, strict=False)
+    ]
+    unread = unread_terms(rule, policy)
+    if unread:
+        found.append(_unread(f"{path}.terms", unread))
+    return tuple(found)
+
+
+def _constraint(constraint: Constraint, path: str, request: Request, facts: Facts) -> ClauseResult:
     if isinstance(constraint, LogicalConstraint):
-        return _logical(constraint, path, request, facts, mood)
-    return _atomic(constraint, path, request, facts, mood)
+        return _logical(constraint, path, request, facts)
+    return _atomic(constraint, path, request, facts)
 
 
 def _logical(
-    constraint: LogicalConstraint, path: str, request: Request, facts: Facts, mood: _Mood
+    constraint: LogicalConstraint, path: str, request: Request, facts: Facts
 ) -> ClauseResult:
     name, joined = constraint.joined
     children = tuple(
-        _constraint(each, f"{path}.{name}[{i}]", request, facts, mood)
-        for i, each in enumerate(joined)
+        _constraint(each, f"{path}.{name}[{i}]", request, facts) for i, each in enumerate(joined)
     )
     holding = sum(child.satisfied for child in children)
-    open_questions = sum(not child.known for child in children)
-    total = len(children)
+    undecided = sum(not child.known for child in children)
     if name == "or":
-        truth = True if holding else (None if open_questions else False)
-        wanted = "at least one"
+        truth = True if holding else (None if undecided else False)
     elif name == "xone":
         # Two that hold settle it, whatever the open ones are.
-        truth = False if holding > 1 else (None if open_questions else holding == 1)
-        wanted = "exactly one"
+        truth = False if holding > 1 else (None if undecided else holding == 1)
     else:
         # A state of the world has no order of evaluation, so andSequence is judged as and.
-        failing = total - holding - open_questions
-        truth = False if failing else (None if open_questions else True)
-        wanted = "every one"
-    undecided = f" and {open_questions} cannot be judged" if open_questions else ""
-    sentence = f"Of {total} conditions {wanted} has to hold; {holding} hold{undecided}."
+        truth = _all_hold(children)
+    why = Why.UNREAD if unread_terms(constraint) else None
+    if why is not None:
+        truth = None
     return ClauseResult(
-        path=path,
-        operand=name,
-        operator=name,
-        expected=wanted,
-        actual=str(holding),
-        satisfied=truth is True,
-        sentence=sentence,
-        remedy=next((child.remedy for child in children if child.remedy), None),
-        children=children,
-        known=truth is not None,
+        Sort.JOIN, path, name, name, "", None, truth is True, truth is not None, children, why
     )
 
 
 def _atomic(
-    constraint: AtomicConstraint, path: str, request: Request, facts: Facts, mood: _Mood
+    constraint: AtomicConstraint, path: str, request: Request, facts: Facts
 ) -> ClauseResult:
     operand, operator = constraint.left_operand, constraint.operator
-    expected = value_text(constraint.right_operand)
-    clause = _clause(operand, operator, expected, mood)
-    meaning = OPERANDS.get(operand)
-    if meaning is None:
-        sentence = f"{clause}; this space does not know that operand."
-        return ClauseResult(
-            path, operand, operator, expected, None, False, sentence, UNKNOWN_REMEDY, known=False
-        )
-    remedy = REMEDIES[operand]
-    fact = _FACTS[operand](request, facts)
-    if fact is None:
-        sentence = f"{clause}; {_MISSING.get(operand, 'the request does not say')}."
-        return ClauseResult(
-            path, operand, operator, expected, None, False, sentence, remedy, known=False
-        )
-    actual = _fact_text(fact)
-    try:
-        holds = compare(meaning.kind, operator, fact, constraint.right_operand)
-    except Incomparable as err:
-        return ClauseResult(
-            path,
-            operand,
-            operator,
-            expected,
-            actual,
-            False,
-            f"{clause}; {err}.",
-            UNKNOWN_REMEDY,
-            known=False,
-        )
-    sentence = f"{clause}{', and' if holds else ';'} it is {value_text(actual)}."
+    wanted, fact, why = constraint.right_operand, None, None
+    judge = _JUDGES.get(operand)
+    if judge is not None:
+        establish, compare = judge
+        fact = establish(request, facts)
+        if fact is not None and not unread_terms(constraint):
+            try:
+                holds = compare(operator, fact, wanted)
+            except Incomparable as err:
+                why = str(err)
+            else:
+                return ClauseResult(Sort.COMPARISON, path, operand, operator, wanted, fact, holds)
+        elif fact is not None:
+            why = Why.UNREAD
     return ClauseResult(
-        path, operand, operator, expected, actual, holds, sentence, None if holds else remedy
+        Sort.COMPARISON, path, operand, operator, wanted, fact, False, False, (), why
     )
-
-
-# The same few clauses are put into words at every decision.
-@lru_cache(maxsize=2048)
-def _clause(operand: str, operator: str, expected: str, mood: _Mood) -> str:
-    subject, demand = label(operand), relation(operand, operator, expected)
-    if operand == Operand.CONSENT and expected == "required":
-        subject, demand, verb = "separate consent", "required", "is"
-    else:
-        verb = "must be"
-    if mood is _Mood.DEMAND:
-        return f"{subject[0].upper()}{subject[1:]} {verb} {demand}"
-    return f"The prohibition holds when {subject} is {demand}"
 
 
 def _epsilon_after(request: Request, facts: Facts) -> Decimal | None:
@@ -277,7 +277,7 @@ def _epsilon_after(request: Request, facts: Facts) -> Decimal | None:
     return facts.epsilon_spent + request.epsilon
 
 
-_FACTS: Final[Mapping[str, Callable[[Request, Facts], Fact | None]]] = {
+_FACTS: Final[Mapping[Operand, Callable[[Request, Facts], Fact | None]]] = {
     Operand.PURPOSE: lambda request, facts: request.purpose,
     Operand.COMPUTATION: lambda request, facts: request.computation,
     Operand.MIN_COHORT: lambda request, facts: request.min_cohort,
@@ -287,43 +287,43 @@ _FACTS: Final[Mapping[str, Callable[[Request, Facts], Fact | None]]] = {
     Operand.GRADE: lambda request, facts: facts.grade,
     Operand.EPSILON_BUDGET: _epsilon_after,
     Operand.RECIPIENT_ROLE: lambda request, facts: facts.recipient_role,
+    Operand.RECIPIENT_ZONE: lambda request, facts: facts.recipient_zones,
     Operand.CONSENT: lambda request, facts: facts.consent,
+    Operand.APPROVAL: lambda request, facts: facts.approved,
 }
-
-_MISSING: Final[Mapping[str, str]] = {
-    Operand.GRADE: "the data has no grade",
-    Operand.RECIPIENT_ROLE: "no membership credential says what the consumer is",
-    Operand.CONSENT: "nothing says whether there is consent",
-    Operand.EPSILON_BUDGET: "the request does not ask for noise with an epsilon above zero",
+# How a constraint on an operand is judged: the fact it is about, and the comparison of its kind.
+_JUDGES: Final = {
+    operand.value: (establish, COMPARISONS[OPERANDS[operand].kind])
+    for operand, establish in _FACTS.items()
 }
-
-
-def _fact_text(fact: Fact) -> str:
-    if fact is True or fact is False:
-        return "given" if fact else "not given"
-    return format_time(fact) if isinstance(fact, datetime) else str(fact)
 
 
 def _nearest_miss(permissions: list[ClauseResult]) -> ClauseResult:
-    """The clause that refused: the first unmet one of the permission that came closest."""
-    nearest = min(permissions, key=lambda each: sum(not child.satisfied for child in each.children))
-    clause = nearest
+    """The clause that refused: the first unmet one of the permission that came closest.
+
+    A person who has not decided yet is named last, when nobody but that person is waited for.
+    """
+    clause = min(permissions, key=lambda each: sum(not child.satisfied for child in each.children))
     while clause.children and clause.operator not in ("or", "xone"):
-        clause = next(child for child in clause.children if not child.satisfied)
+        unmet = [child for child in clause.children if not child.satisfied]
+        if not unmet:
+            break
+        clause = next((child for child in unmet if not _waits_for_person(child)), unmet[0])
     return clause
 
 
+def _waits_for_person(clause: ClauseResult) -> bool:
+    return clause.operand == Operand.APPROVAL and not clause.known
+
+
 def _duties(
-    policy: Offer | Agreement, granted: tuple[Permission, ClauseResult]
+    policy: Offer | Agreement, permission: Permission, result: ClauseResult
 ) -> tuple[DutyNotice, ...]:
-    permission, result = granted
     paths = [(f"{result.path}.duty[{i}]", duty) for i, duty in enumerate(permission.duty)]
     paths += [(f"obligation[{i}]", duty) for i, duty in enumerate(policy.obligation)]
-    return tuple(
-        DutyNotice(
-            path,
-            duty.action,
-            f"The consumer has to {value_text(duty.action)}; this decision does not check that.",
-        )
-        for path, duty in paths
-    )
+    for number, prohibition in enumerate(policy.prohibition):
+        paths += [
+            (f"prohibition[{number}].remedy[{i}]", duty)
+            for i, duty in enumerate(prohibition.remedy)
+        ]
+    return tuple(DutyNotice(path, duty) for path, duty in paths)

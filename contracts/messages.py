@@ -36,6 +36,8 @@ MAX_COLUMNS: Final = 1_000
 MAX_VALUES: Final = 256
 
 Reasons = tuple[JsonValue, ...]
+# A compact JWS over the agreement, which a policy's bounds keep well below this.
+Signature = Annotated[str, Field(max_length=1024 * 1024)] | None
 
 
 class Document(WireModel):
@@ -165,6 +167,9 @@ class Dataset(Document):
     description: str | None = Field(
         default=None, validation_alias="dct:description", serialization_alias="dct:description"
     )
+    grade: str | None = Field(
+        default=None, validation_alias="ds:grade", serialization_alias="ds:grade"
+    )
     columns: Annotated[tuple[Column, ...], Field(max_length=MAX_COLUMNS)] = Field(
         default=(), validation_alias="ds:columns", serialization_alias="ds:columns"
     )
@@ -252,16 +257,25 @@ class ContractOfferMessage(Document):
 
 
 class ContractAgreementMessage(_ProcessDocument):
-    """The provider agrees, with the agreement itself."""
+    """The provider agrees, with the agreement itself; `signature` is our signature of it.
+
+    See `contracts.signature`; a provider of another make sends none.
+    """
 
     type: Literal["ContractAgreementMessage"] = "ContractAgreementMessage"
     agreement: Agreement
+    signature: Signature = Field(
+        default=None, validation_alias="ds:signature", serialization_alias="ds:signature"
+    )
 
 
 class ContractAgreementVerificationMessage(_ProcessDocument):
-    """The consumer has verified the agreement."""
+    """The consumer has verified the agreement, and signs it where it is one of ours."""
 
     type: Literal["ContractAgreementVerificationMessage"] = "ContractAgreementVerificationMessage"
+    signature: Signature = Field(
+        default=None, validation_alias="ds:signature", serialization_alias="ds:signature"
+    )
 
 
 class ContractNegotiationEventMessage(_ProcessDocument):
@@ -321,7 +335,8 @@ class DataAddress(WireModel):
 class TransferRequestMessage(Document):
     """The consumer asks for a transfer under an agreement; `order` is our signed computation order.
 
-    `format` is then the kind of computation. See `contracts.order`.
+    `format` is then the kind of computation; see `contracts.order`. Where rows are to leave there
+    is no order, and `purpose` says what for.
     """
 
     type: Literal["TransferRequestMessage"] = "TransferRequestMessage"
@@ -332,6 +347,9 @@ class TransferRequestMessage(Document):
     data_address: DataAddress | None = None
     order: str | None = Field(
         default=None, validation_alias="ds:order", serialization_alias="ds:order"
+    )
+    purpose: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, validation_alias="ds:purpose", serialization_alias="ds:purpose"
     )
 
 

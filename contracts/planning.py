@@ -5,10 +5,12 @@ can still be refused by another clause.
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR
 
-from contracts.comparison import Incomparable, parse_decimal, texts_of
-from contracts.odrl import Agreement, AtomicConstraint, Constraint, Offer, Operator
+from contracts.comparison import Incomparable, parse_decimal, parse_moment, texts_of
+from contracts.implication import cases_of, understood
+from contracts.odrl import Agreement, AtomicConstraint, Constraint, Offer, Operator, Rule
 from contracts.profile import Operand
 
 Values = frozenset[str] | None  # None: any value
@@ -25,6 +27,80 @@ def required_min_cohort(policy: Offer | Agreement) -> int:
             if atom.left_operand == Operand.MIN_COHORT:
                 largest = max(largest, _demanded(atom))
     return largest
+
+
+def approval_required(policy: Offer | Agreement) -> bool:
+    """Whether a use could be allowed only after a person at the provider approved.
+
+    True as soon as any clause speaks of approval: asking one time too many does no harm.
+    """
+    return any(
+        atom.left_operand == Operand.APPROVAL
+        for permission in policy.permission
+        for atom in _atoms(permission.constraint)
+    )
+
+
+def valid_until(policy: Offer | Agreement) -> datetime | None:
+    """The last moment at which some permission's `dateTime` clauses can hold; None: no bound told.
+
+    After it every use is refused. Of clauses that all have to hold the earliest end counts; of
+    alternatives (`or`, `xone`) the latest, and only where every alternative has one, because a use
+    needs to meet no more than one of them.
+    """
+    return _latest(_end(permission.constraint) for permission in policy.permission)
+
+
+def _end(constraints: Iterable[Constraint]) -> datetime | None:
+    ends = [end for each in constraints if (end := _end_of(each)) is not None]
+    return min(ends, default=None)
+
+
+def _end_of(constraint: Constraint) -> datetime | None:
+    if isinstance(constraint, AtomicConstraint):
+        return _last_moment(constraint)
+    name, joined = constraint.joined
+    if name in ("and", "andSequence"):
+        return _end(joined)
+    return _latest(_end_of(each) for each in joined)
+
+
+def _latest(ends: Iterable[datetime | None]) -> datetime | None:
+    latest = None
+    for end in ends:
+        if end is None:
+            return None
+        latest = end if latest is None else max(latest, end)
+    return latest
+
+
+def _last_moment(atom: AtomicConstraint) -> datetime | None:
+    bounds = (Operator.LTEQ, Operator.LT, Operator.EQ, Operator.IS_ANY_OF, Operator.IS_ALL_OF)
+    if atom.left_operand != Operand.DATE_TIME or atom.operator not in bounds:
+        return None
+    try:
+        return max(parse_moment(text) for text in texts_of(atom.right_operand))
+    except Incomparable:
+        return None
+
+
+def conflicting_rules(policy: Offer | Agreement) -> tuple[str, ...]:
+    """The paths of a permission and a prohibition that can both apply to one use; () if none can.
+
+    Rules are taken to overlap unless a condition of one certainly excludes a condition of the
+    other.
+    """
+    for number, permission in enumerate(policy.permission):
+        for other, prohibition in enumerate(policy.prohibition):
+            same_action = prohibition.action in (permission.action, "use")
+            if same_action and not _exclude_one_another(permission, prohibition):
+                return f"permission[{number}]", f"prohibition[{other}]"
+    return ()
+
+
+def _exclude_one_another(one: Rule, other: Rule) -> bool:
+    together = understood([*one.constraint, *other.constraint])
+    return not any(case.possible for case in cases_of(together))
 
 
 def permitted_computations(policy: Offer | Agreement) -> tuple[str, ...] | None:

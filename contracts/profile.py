@@ -4,6 +4,7 @@
 here. A decision refuses every operand that is not in `OPERANDS`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 DS: Final = "https://w3id.org/city-dataspace/ns/v1#"
 PREFIX: Final = "ds:"
+ODRL: Final = "http://www.w3.org/ns/odrl/2/"
 PROFILE: Final = "https://w3id.org/city-dataspace/ns/v1"
 CONTEXT_URL: Final = "https://w3id.org/city-dataspace/ns/v1/context.jsonld"
 
@@ -28,7 +30,9 @@ class Operand(StrEnum):
     GRADE = "ds:grade"
     EPSILON_BUDGET = "ds:epsilonBudget"
     RECIPIENT_ROLE = "ds:recipientRole"
+    RECIPIENT_ZONE = "ds:recipientZone"
     CONSENT = "ds:consent"
+    APPROVAL = "ds:approval"
 
 
 class Grade(StrEnum):
@@ -51,6 +55,9 @@ class ValueKind(StrEnum):
     TIME = "time"
     REGION = "region"
     GRADE = "grade"
+    # Several texts at once: what somebody belongs to.
+    SET = "set"
+    # Given or not given; a policy can only require it.
     CONSENT = "consent"
 
 
@@ -130,6 +137,13 @@ OPERANDS: Final[Mapping[str, Meaning]] = MappingProxyType(
             "The kind of participant the consumer is, as its membership credential says.",
             "使用方的参与者类型，以其成员凭证为准。",
         ),
+        Operand.RECIPIENT_ZONE: Meaning(
+            ValueKind.SET,
+            "the recipient's zone",
+            "接收方所属园区",
+            "The industry parks, free-trade zones or groups the consumer's credential names.",
+            "使用方成员凭证中载明的产业园区、自贸区或分组。",
+        ),
         Operand.CONSENT: Meaning(
             ValueKind.CONSENT,
             "consent",
@@ -137,31 +151,94 @@ OPERANDS: Final[Mapping[str, Meaning]] = MappingProxyType(
             "The people the data is about have given separate consent to this use.",
             "数据主体已就该使用给予单独同意。",
         ),
+        Operand.APPROVAL: Meaning(
+            ValueKind.CONSENT,
+            "a person's approval",
+            "人工审批",
+            "A person at the provider has approved the agreement.",
+            "提供方的工作人员已审批该协议。",
+        ),
     }
 )
 
 
-def context_document() -> dict[str, Any]:
-    """The JSON-LD context served at CONTEXT_URL: our prefix, our terms, and ODRL's operands.
+# What catalogues and messages of this space say under our prefix besides the operands.
+DESCRIPTIONS: Final = ("columns", "name", "role", "canonicaliser", "scale", "values")
+MESSAGE_TERMS: Final = ("order", "purpose", "signature")
+# ODRL's terms that our policies use and the protocol's context leaves out.
+_ODRL_OPERANDS: Final = (Operand.PURPOSE, Operand.COUNT, Operand.DATE_TIME, Operand.SPATIAL)
+_ODRL_DUTIES: Final = ("remedy", "consequence")
+_ODRL_STRATEGIES: Final = ("perm", "prohibit", "invalid")
+# Of ODRL's actions those that duties and prohibitions of data spaces name; `use` is defined there.
+_ODRL_ACTIONS: Final = (
+    "aggregate",
+    "anonymize",
+    "attribute",
+    "delete",
+    "derive",
+    "distribute",
+    "inform",
+    "obtainConsent",
+    "reproduce",
+    "sell",
+    "transfer",
+)
 
-    The protocol's own context leaves ODRL's left operands undefined; this one names those we use.
+
+def context_document() -> dict[str, Any]:
+    """The JSON-LD 1.1 context served at CONTEXT_URL: our terms, and ODRL's that we use.
+
+    It is named after the protocol's own context, which defines the rest of ODRL where policies
+    stand and leaves these undefined.
     """
-    odrl = (Operand.PURPOSE, Operand.COUNT, Operand.DATE_TIME, Operand.SPATIAL)
+    ours = [operand.value for operand in Operand if operand.startswith(PREFIX)]
+    ours += [f"{PREFIX}{name}" for name in (*DESCRIPTIONS, *MESSAGE_TERMS)]
+    named = (*_ODRL_OPERANDS, *_ODRL_ACTIONS, *_ODRL_STRATEGIES)
+    lists = (f"{PREFIX}columns", f"{PREFIX}values")
     return {
         "@context": {
             "@version": 1.1,
             "ds": DS,
             "dct": "http://purl.org/dc/terms/",
-            **{name: f"http://www.w3.org/ns/odrl/2/{name}" for name in odrl},
-            "ds:columns": {"@id": f"{DS}columns", "@container": "@set"},
+            **{name: DS + name.removeprefix(PREFIX) for name in ours},
+            **{
+                name: {"@id": DS + name.removeprefix(PREFIX), "@container": "@set"}
+                for name in lists
+            },
+            **{str(name): ODRL + name for name in named},
+            **{
+                name: {"@id": ODRL + name, "@type": "@id", "@container": "@set"}
+                for name in _ODRL_DUTIES
+            },
+            "conflict": {"@id": f"{ODRL}conflict", "@type": "@vocab"},
+            "inheritFrom": {"@id": f"{ODRL}inheritFrom", "@type": "@id"},
         }
     }
 
 
+# Long ways to spell a term, and what its short form begins with here.
+LONG_FORMS: Final = ("odrl:", ODRL, DS)
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+
+
+def short_term(text: str) -> str:
+    """A term of ODRL or of ours by its short name, however it is spelled; other text as it is.
+
+    `odrl:use` and `http://www.w3.org/ns/odrl/2/use` are `use`; our IRIs become `ds:` names.
+    """
+    for form in LONG_FORMS:
+        if text.startswith(form) and _NAME.fullmatch(text, len(form)):
+            return (PREFIX if form is DS else "") + text[len(form) :]
+    return text
+
+
 def uses_our_terms(value: object) -> bool:
-    """Whether JSON `value` has a name or a text under our prefix, and so needs our context."""
+    """Whether JSON `value` has a name or a text under our prefix, or is written in our profile.
+
+    It needs our context then.
+    """
     if isinstance(value, str):
-        return value.startswith(PREFIX)
+        return value.startswith(PREFIX) or value == PROFILE
     if isinstance(value, Mapping):
         return any(uses_our_terms(item) for pair in value.items() for item in pair)
     if isinstance(value, list | tuple):

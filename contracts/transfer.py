@@ -70,3 +70,15 @@ def next_state(
     if following is None:
         raise IllegalTransition(state, party, message)
     return following
+
+
+def may_follow_up(state: TransferState, party: Party) -> bool:
+    """Whether `party`, having led to `state`, may go on from there without the other's word."""
+    return (state, party) in _FOLLOWED_UP
+
+
+_FOLLOWED_UP: Final = frozenset(
+    (state, party)
+    for (_, party, _), state in TABLE.items()
+    if any((state, party, message) in TABLE for message in TransferMessage)
+)

@@ -68,6 +68,11 @@ class WireModel(BaseModel):
             require_written(self, *self.required_on_wire)
         return self
 
+    @property
+    def as_written(self) -> Mapping[str, str]:
+        """What to write for attributes whose sender spelled them otherwise than we do."""
+        return {}
+
     def to_json(self) -> dict[str, Any]:
         """The compact JSON form; what is empty is absent."""
         return body_of(self)
@@ -89,13 +94,15 @@ def require_written(model: BaseModel, *attributes: str) -> None:
 def body_of(model: BaseModel, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
     """`model` as JSON under the protocol's names, without the attributes in `without`."""
     body: dict[str, Any] = {}
+    extra = model.model_extra or {}
+    written = model.as_written if extra and isinstance(model, WireModel) else {}
     for attribute, field in type(model).model_fields.items():
-        value = getattr(model, attribute)
+        value = written.get(attribute) or getattr(model, attribute)
         absent = value is None or value == () or value == {}
         if attribute in without or (absent and not field.is_required()):
             continue
         body[field.serialization_alias or attribute] = _plain(value)
-    for name, value in (model.model_extra or {}).items():
+    for name, value in extra.items():
         body.setdefault(name, value)
     # Readers of raw messages look for @id and @type first.
     return dict(sorted(body.items(), key=lambda item: not item[0].startswith("@")))

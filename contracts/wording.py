@@ -1,100 +1,208 @@
-"""Policies and decisions in words, English and Chinese."""
+"""Decisions and their clauses in words, English and Chinese.
 
-from collections.abc import Mapping
-from typing import Final, Literal
+Each function takes what a decision keeps and a language; the same clause says the same in both.
+"""
 
-from contracts.comparison import single_text
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from contracts.names import (
+    Sort,
+    actual,
+    demand_zh,
+    expected,
+    label,
+    operand_text,
+    relation,
+    value_text,
+)
 from contracts.odrl import Operator
-from contracts.profile import OPERANDS, Operand
+from contracts.phrases import (
+    ACTIONS_ZH,
+    GIVEN,
+    MISSING,
+    REQUIRED,
+    SENTENCES,
+    STATES,
+    WHY_ZH,
+    Language,
+    fill,
+)
+from contracts.profile import OPERANDS
+from contracts.remedies import remedy
 
-Language = Literal["en", "zh"]
+if TYPE_CHECKING:
+    from contracts.decision import ClauseResult, Decision
 
-# Sentences stay readable; the whole value is in the policy for who wants it.
-_LONGEST_VALUE: Final = 120
-
-_RELATIONS_EN: Final[Mapping[str, str]] = {
-    Operator.EQ: "{}",
-    Operator.NEQ: "other than {}",
-    Operator.GT: "more than {}",
-    Operator.GTEQ: "at least {}",
-    Operator.LT: "less than {}",
-    Operator.LTEQ: "at most {}",
-    Operator.IS_ANY_OF: "one of {}",
-    Operator.IS_NONE_OF: "none of {}",
-    Operator.IS_ALL_OF: "all of {}",
-    Operator.IS_A: "a kind of {}",
-    Operator.IS_PART_OF: "within {}",
-    Operator.HAS_PART: "a whole that contains {}",
-}
-_RELATIONS_ZH: Final[Mapping[str, str]] = {
-    Operator.EQ: "为 {}",
-    Operator.NEQ: "不为 {}",
-    Operator.GT: "大于 {}",
-    Operator.GTEQ: "不小于 {}",
-    Operator.LT: "小于 {}",
-    Operator.LTEQ: "不大于 {}",
-    Operator.IS_ANY_OF: "为 {} 之一",
-    Operator.IS_NONE_OF: "不为 {} 中的任何一个",
-    Operator.IS_ALL_OF: "为 {} 的全部",
-    Operator.IS_A: "属于 {} 类",
-    Operator.IS_PART_OF: "在 {} 范围内",
-    Operator.HAS_PART: "包含 {}",
-}
-_TIMES_EN: Final[Mapping[str, str]] = {
-    Operator.GT: "after {}",
-    Operator.GTEQ: "{} or later",
-    Operator.LT: "before {}",
-    Operator.LTEQ: "{} or earlier",
-}
-_TIMES_ZH: Final[Mapping[str, str]] = {
-    Operator.GT: "晚于 {}",
-    Operator.GTEQ: "不早于 {}",
-    Operator.LT: "早于 {}",
-    Operator.LTEQ: "不晚于 {}",
-}
+__all__ = [
+    "Language",
+    "Sort",
+    "actual",
+    "expected",
+    "label",
+    "operand_text",
+    "outline",
+    "relation",
+    "remedy",
+    "sentence",
+    "value_text",
+]
 
 
-def value_text(value: object) -> str:
-    """A right operand as a person reads it: one value, or values separated by commas."""
-    if isinstance(value, tuple | list):
-        text = ", ".join(single_text(each) or "an object" for each in value)
+def sentence(result: "ClauseResult", language: Language = "en") -> str:
+    """A clause and how it came out, as one sentence."""
+    return _SENTENCES[result.sort](result, language)
+
+
+def _profile(result: "ClauseResult", language: Language) -> str:
+    phrase = "profile known" if result.satisfied else "profile"
+    return fill(SENTENCES[language][phrase], actual(result, language))
+
+
+def _assignee(result: "ClauseResult", language: Language) -> str:
+    phrase = "assignee same" if result.satisfied else "assignee"
+    return fill(SENTENCES[language][phrase], expected(result, language))
+
+
+def _conflict(result: "ClauseResult", language: Language) -> str:
+    words = SENTENCES[language]
+    if not result.known:
+        return fill(words["conflict"], actual(result, language))
+    if result.satisfied:
+        return words[str(result.fact)]
+    assert isinstance(result.wanted, tuple), "the two rules that conflict"
+    return fill(words["void"], *result.wanted)
+
+
+def _action(result: "ClauseResult", language: Language) -> str:
+    action = str(result.wanted)
+    return (ACTIONS_ZH.get(action) if language == "zh" else None) or value_text(action)
+
+
+def _permission(result: "ClauseResult", language: Language) -> str:
+    words, action, total = SENTENCES[language], _action(result, language), len(result.children)
+    if not total:
+        return fill(words["permits freely"], result.path, action)
+    if result.satisfied:
+        return fill(words["permits"], result.path, action, total)
+    holding = sum(child.satisfied for child in result.children)
+    return fill(words["does not permit"], result.path, action, holding, total)
+
+
+def _prohibition(result: "ClauseResult", language: Language) -> str:
+    words, action = SENTENCES[language], _action(result, language)
+    if result.satisfied:
+        return fill(words["stays away"], result.path, action)
+    if not result.children:
+        return fill(words["prohibits"], action)
+    said = [sentence(child, language)[:-1] for child in result.children]
+    # Chinese has no capitals, and what begins with a Latin name keeps it as it is.
+    conditions = (
+        "; ".join(each[0].lower() + each[1:] for each in said)
+        if language == "en"
+        else "；".join(said)
+    )
+    if result.known:
+        return fill(words["prohibits here"], action, conditions)
+    return fill(words["may prohibit"], result.path, action, conditions)
+
+
+def _join(result: "ClauseResult", language: Language) -> str:
+    words = SENTENCES[language]
+    undecided = sum(not child.known for child in result.children)
+    told = fill(
+        words["join"],
+        len(result.children),
+        expected(result, language),
+        actual(result, language),
+        fill(words["and open"], undecided) if undecided else "",
+    )
+    return told if result.why is None else fill(words["unmet"], told[:-1], _why(result, language))
+
+
+def _comparison(result: "ClauseResult", language: Language) -> str:
+    words, clause = SENTENCES[language], _clause(result, language)
+    if result.operand not in OPERANDS:
+        return fill(words["unmet"], clause, words["unknown operand"])
+    if result.why is not None:
+        return fill(words["unmet"], clause, _why(result, language))
+    if result.fact is None:
+        missing = MISSING[language]
+        return fill(words["unmet"], clause, missing.get(result.operand) or missing[""])
+    if isinstance(result.fact, bool):
+        found = STATES[language][result.operand, result.fact][1]
+    elif result.fact == ():
+        found = words["it is none"]
     else:
-        text = single_text(value) or "an object"
-    if len(text) > _LONGEST_VALUE:
-        text = text[:_LONGEST_VALUE] + "…"
-    # A peer's line break or control character must not forge a second line in a log.
-    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
+        found = fill(words["it is"], actual(result, language))
+    return fill(words["met" if result.satisfied else "unmet"], clause, found)
 
 
-def label(operand: str, language: Language = "en") -> str:
-    """What an operand is called: our word for it, or its own name in quotes if it is unknown."""
-    meaning = OPERANDS.get(operand)
-    if meaning is None:
-        shown = value_text(operand)
-        return f"the operand “{shown}”" if language == "en" else f"“{shown}”"
-    return meaning.label_en if language == "en" else meaning.label_zh
+def _why(result: "ClauseResult", language: Language) -> str:
+    assert result.why is not None, "a result that says why"
+    return (WHY_ZH.get(result.why) if language == "zh" else None) or result.why
 
 
-def relation(operand: str, operator: str, expected: str, language: Language = "en") -> str:
-    """The comparison without its subject: `at least 20`, `within 4403`."""
-    general, times = (_RELATIONS_EN, _TIMES_EN) if language == "en" else (_RELATIONS_ZH, _TIMES_ZH)
-    if operator == Operator.IS_ANY_OF and "," not in expected:
-        operator = Operator.EQ
-    phrase = times.get(operator) if operand == Operand.DATE_TIME else None
-    phrase = phrase or general.get(operator) or f"{operator} {{}}"
-    return phrase.replace("{}", expected)
+def _clause(result: "ClauseResult", language: Language) -> str:
+    """What a comparison demands in a permission, and warns of in a prohibition."""
+    words, operand, operator = SENTENCES[language], result.operand, result.operator
+    wanted, subject = expected(result, language), label(operand, language)
+    only = operator == Operator.EQ and wanted == "required"
+    required = operand in REQUIRED[language] and only
+    if result.path.startswith("prohibition"):
+        if required:
+            return fill(words["warning given"], GIVEN[language][operand])
+        return fill(words["warning"], subject, relation(operand, operator, wanted, language))
+    if required:
+        return REQUIRED[language][operand]
+    if language == "zh":
+        return subject + demand_zh(operand, operator, wanted)
+    return f"{subject[0].upper()}{subject[1:]} must be {relation(operand, operator, wanted)}"
 
 
-REMEDIES: Final[Mapping[str, str]] = {
-    Operand.PURPOSE: "Ask for a purpose the policy names, or negotiate an agreement for this one.",
-    Operand.COMPUTATION: "Ask for a computation the policy names, or negotiate one for this kind.",
-    Operand.MIN_COHORT: "Ask again with a minimum cohort that the policy accepts.",
-    Operand.COUNT: "Negotiate a new agreement; the uses under this one are spent.",
-    Operand.DATE_TIME: "Ask within the agreed period, or negotiate a new agreement.",
-    Operand.SPATIAL: "Name a region the policy accepts, as a GB/T 2260 code.",
-    Operand.GRADE: "Ask the provider; the grade of this data is outside what the policy covers.",
-    Operand.EPSILON_BUDGET: "Ask with a smaller epsilon; spent budget does not come back.",
-    Operand.RECIPIENT_ROLE: "Only a participant of a kind the policy names can use this data.",
-    Operand.CONSENT: "The people concerned have to give separate consent first.",
+_SENTENCES: Final[Mapping[Sort, Callable[["ClauseResult", Language], str]]] = {
+    Sort.PROFILE: _profile,
+    Sort.ASSIGNEE: _assignee,
+    Sort.INHERITANCE: lambda result, language: fill(
+        SENTENCES[language]["inheritance"], expected(result, language)
+    ),
+    Sort.CONFLICT: _conflict,
+    Sort.UNREAD: lambda result, language: fill(
+        SENTENCES[language]["unread"], expected(result, language)
+    ),
+    Sort.NO_PERMISSION: lambda result, language: fill(
+        SENTENCES[language]["no permission"], _action(result, language)
+    ),
+    Sort.PERMISSION: _permission,
+    Sort.PROHIBITION: _prohibition,
+    Sort.JOIN: _join,
+    Sort.COMPARISON: _comparison,
 }
-UNKNOWN_REMEDY: Final = "Ask the provider to publish terms in the profile of this space."
+
+
+def outline(decision: "Decision", language: Language = "en") -> list[str]:
+    """A decision as lines of a tree, for a terminal.
+
+    Every clause has a mark: ✓ it holds, ✗ it does not, ? it cannot be judged; for a prohibition ✓
+    says that it stays away. Lines of → say what could be done, those of • what has to be.
+    """
+    words = SENTENCES[language]
+    verdict = words["allowed" if decision.allowed else "refused"]
+    lines = [f"{'✓' if decision.allowed else '✗'} {verdict}{sentence(decision.decisive, language)}"]
+    found = remedy(decision.decisive, language)
+    if found is not None:
+        lines.append(f"  → {found}")
+    for rule in decision.rules:
+        lines += _branch(rule, language, "  ")
+    for duty in decision.duties:
+        for depth, one in enumerate((duty, *duty.consequences)):
+            lines.append(f"{'    ' if depth else '  '}• {one.sentence_in(language)}")
+    return lines
+
+
+def _branch(result: "ClauseResult", language: Language, indent: str) -> list[str]:
+    mark = "✓" if result.satisfied else "✗" if result.known else "?"
+    lines = [f"{indent}{mark} {sentence(result, language)}"]
+    for child in result.children:
+        lines += _branch(child, language, indent + "  ")
+    return lines

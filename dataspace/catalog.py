@@ -1,80 +1,57 @@
-"""Datasets this node offers: published with an offer, described to peers, read for computations."""
+"""Datasets this node offers: published with an offer, shown to peers, read for computations."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import JsonValue
 from sqlmodel import Session, col, select
 
-from connectors.classification import Grade, offerable
-from connectors.identifiers import canonicalisers
+from connectors.classification import Grade
 from connectors.personal import ConsentedSource
 from connectors.source import open_source
 from connectors.table import Use, extract
 from contracts import messages as dsp
-from contracts.evaluation import permitted_computations
+from contracts.decision import Decision
+from contracts.filters import parse_filter
 from contracts.odrl import Offer
-from contracts.templates import compute_only, personal_with_consent
+from contracts.party import Party
 from dataspace.canonical import canonical_hash
-from dataspace.errors import InputRejected, NotFound
+from dataspace.catalog_pages import Cursor, CursorSeal, Place, read_page
+from dataspace.description import agreed_terms, describe
+from dataspace.errors import InputRejected, NotFound, ProtocolViolation
+from dataspace.identity.tokens import Member
+from dataspace.inspection import inspect
 from dataspace.protocol import BASE
-from dataspace.store.tables import DatasetRow
+from dataspace.publication import (
+    PolicyChange,
+    Publication,
+    checked_column,
+    grade_named,
+    make_offer,
+    remarks_json,
+    review,
+    verify_columns_exist,
+    verify_formats,
+)
+from dataspace.settings import ParticipantKind
+from dataspace.store.tables import AgreementRow, DatasetRow
+from dataspace.visibility import decide_visibility
 from ledger.entry import EntryType
-from privacy.kinds import KINDS
 
 if TYPE_CHECKING:
     from dataspace.node import Node
 
 DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-# A group column is a public key such as a district: few values, known to everybody.
-MAX_GROUPS = 256
-
-
-class ColumnSpec(BaseModel):
-    """One published column. `scale` is how many decimal digits a value keeps (2: 12.50 → 1250)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1, max_length=200)
-    role: str = Field(pattern="^(identifier|value|group)$")
-    canonicaliser: str | None = None
-    scale: int = Field(default=0, ge=0, le=9)
-    values: tuple[str, ...] = ()
-
-
-class Terms(BaseModel):
-    """What an offer allows, in the words of the ready policies."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    computations: tuple[str, ...] = Field(min_length=1)
-    purposes: tuple[str, ...] = Field(min_length=1)
-    min_cohort: int = Field(default=20, ge=1, le=1_000_000)
-    not_after: datetime
-    max_uses: int | None = Field(default=None, ge=1)
-    recipient_kinds: tuple[str, ...] = ()
-
-
-class Publication(BaseModel):
-    """Everything needed to publish a dataset."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    title: str = Field(min_length=1, max_length=200)
-    description: str = Field(default="", max_length=4000)
-    source: str = Field(min_length=1, max_length=2000)
-    columns: tuple[ColumnSpec, ...] = Field(min_length=1, max_length=100)
-    grade: str = "general"
-    terms: Terms | None = None
-    policy: dict[str, Any] | None = None
+# A page of the catalogue holds at least one dataset, and readers take in four megabytes.
+MAX_DESCRIPTION_BYTES = 512 * 1024
+# The outcome in the evidence that a dataset is no longer offered; a grade says that it is.
+WITHDRAWN: Final = "withdrawn"
 
 
 @dataclass(frozen=True)
@@ -88,33 +65,53 @@ class Rows:
     excluded: int
 
 
+@dataclass(frozen=True)
+class CatalogPage:
+    """A page of the catalogue, and the cursors of the pages beside it where there are such."""
+
+    catalog: dsp.Catalog
+    next: str | None
+    previous: str | None
+
+
 class Datasets:
     """The node's catalogue."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        # Random, kept in the home, and known to no peer.
+        self._seal = CursorSeal(node.api_key)
+
+    # ---- the owner's side -------------------------------------------------------------------
 
     def publish(self, asked: Publication) -> dict[str, Any]:
-        """Check the data, make the offer, and put the dataset into the catalogue.
+        """Check data and policy, make the offer, and put the dataset into the catalogue.
 
-        Raises InputRejected where the source, a column, a value or the terms are not usable;
-        nothing is published then. Returns the dataset with its quality report.
+        Raises InputRejected where the source, a column, a value, the policy or a format is not
+        usable; nothing is published then. Returns the dataset with its quality report and with
+        remarks on its policy.
         """
         if not DATASET_ID.fullmatch(asked.id):
             raise InputRejected(
                 f"the dataset id {asked.id!r} is not usable",
                 remedy="use lower-case letters, digits, dots, dashes: for example residents-2026",
             )
-        grade = _grade(asked.grade)
-        columns = tuple(_checked_column(column) for column in asked.columns)
+        grade = grade_named(asked.grade)
+        columns = tuple(checked_column(column) for column in asked.columns)
         location = _absolute(asked.source)
         source = open_source(location)
+        personal = isinstance(source, ConsentedSource)
+        offer = make_offer(asked, offer_id=f"offer:{asked.id}", personal=personal)
+        now = datetime.now(UTC)
+        remarks = review(offer, asked.formats, personal=personal, grade=grade, now=now)
+        verify_formats(offer, asked.formats, grade)
         report = None
-        if not isinstance(source, ConsentedSource):
-            columns, report = self._inspect(location, columns)
+        if not personal:
+            columns, report = inspect(
+                source, columns, max_rows=self._node.home.settings.max_rows, reader=self._node.did
+            )
         else:
-            _verify_columns_exist(columns, source.schema().names)
-        offer = _offer(asked, personal=isinstance(source, ConsentedSource))
+            verify_columns_exist(columns, source.schema().names)
         row = DatasetRow(
             id=asked.id,
             title=asked.title,
@@ -123,59 +120,194 @@ class Datasets:
             columns=[column.model_dump(mode="json") for column in columns],
             grade=grade.value,
             offer=offer.to_json(),
+            formats=list(asked.formats),
             content_version=source.version(),
             created_at=time.time(),
         )
+        described = self.describe(row)
+        _verify_size(described)
         with self._node.store.transaction() as tx:
-            if tx.get(DatasetRow, asked.id) is not None:
-                raise InputRejected(
-                    f"a dataset {asked.id!r} is already published", remedy="choose another id"
-                )
+            existing = tx.get(DatasetRow, asked.id)
+            if existing is not None:
+                how = "already published" if existing.withdrawn_at is None else "already withdrawn"
+                raise InputRejected(f"a dataset {asked.id!r} is {how}", remedy="choose another id")
             tx.add(row)
-            self._node.evidence.record(
-                tx, EntryType.PUBLISHED, policy_h=policy_hash(offer), outcome=grade.value
-            )
-        return {"dataset": self.describe(row).to_json(), "quality": report}
+            self._record(tx, row)
+        return {
+            "dataset": described.to_json(),
+            "quality": report,
+            "remarks": remarks_json(remarks),
+        }
+
+    def change_policy(self, dataset: str, change: PolicyChange) -> dict[str, Any]:
+        """Offer a dataset under another policy from now on; agreements keep their own text.
+
+        The offer gets a new id, so that a request that names the old one is refused. Raises
+        InputRejected as `publish` does, and for a dataset that was withdrawn.
+        """
+        with self._node.store.transaction() as tx:
+            location = self.offered(tx, dataset).source
+        personal = isinstance(open_source(location), ConsentedSource)
+        with self._node.store.transaction() as tx:
+            row = self._locked(tx, dataset)
+            offer_id = _following(Offer.model_validate(row.offer).id, dataset)
+            offer = make_offer(change, offer_id=offer_id, personal=personal)
+            formats = row.formats if change.formats is None else change.formats
+            grade, now = Grade(row.grade), datetime.now(UTC)
+            remarks = review(offer, formats, personal=personal, grade=grade, now=now)
+            verify_formats(offer, formats, grade)
+            row.offer, row.formats = offer.to_json(), list(formats)
+            described = self.describe(row)
+            _verify_size(described)
+            tx.add(row)
+            self._record(tx, row)
+        return {"dataset": described.to_json(), "remarks": remarks_json(remarks)}
+
+    def withdraw(self, dataset: str) -> None:
+        """Offer a dataset no longer: it leaves the catalogue, and what is being negotiated about it
+        ends at the next move.
+
+        Agreements about it go on; whoever holds one still finds its description. Raises NotFound
+        for an unknown dataset, and for one that was withdrawn before.
+        """
+        with self._node.store.transaction() as tx:
+            row = self._locked(tx, dataset)
+            row.withdrawn_at = time.time()
+            tx.add(row)
+            self._record(tx, row, outcome=WITHDRAWN)
 
     def all(self) -> list[DatasetRow]:
+        """Every dataset, those no longer offered among them, in the order of publication."""
+        order = (col(DatasetRow.created_at), col(DatasetRow.id))
         with self._node.store.transaction() as tx:
-            return list(tx.exec(select(DatasetRow).order_by(col(DatasetRow.created_at))).all())
+            return list(tx.exec(select(DatasetRow).order_by(*order)).all())
 
     def get(self, tx: Session, dataset: str) -> DatasetRow:
-        """The dataset by its id. Raises NotFound naming the remedy."""
+        """The dataset by its id, offered or not. Raises NotFound naming the remedy."""
         row = tx.get(DatasetRow, dataset)
         if row is None:
+            raise _unknown(dataset)
+        return row
+
+    def offered(self, tx: Session, dataset: str) -> DatasetRow:
+        """The dataset by its id, if it is offered now. Raises NotFound naming the remedy."""
+        row = self.get(tx, dataset)
+        if row.withdrawn_at is not None:
             raise NotFound(
-                f"there is no dataset {dataset[:80]!r} here",
-                remedy="look at the catalogue: dataspace catalog URL",
+                f"dataset {dataset[:80]!r} is no longer offered",
+                remedy="publish it again under another id",
             )
         return row
 
-    def catalog(self) -> dsp.Catalog:
-        """The DCAT catalogue a peer sees."""
-        datasets = tuple(self.describe(row) for row in self.all())
-        return dsp.Catalog(
-            id=f"{self._node.did}#catalog",
-            participant_id=self._node.did,
-            dataset=datasets,
-            service=(self._service(),),
+    def overview(self, row: DatasetRow) -> dict[str, Any]:
+        """A dataset as its owner sees it: as peers would, and from which kinds of them it is
+        hidden at this moment, each with the sentence, clause and remedy that says why."""
+        hidden: dict[str, Any] = {}
+        for kind in ParticipantKind:
+            refusal = self.visibility(row, Member(did="", kind=kind, name="")).refusal
+            if refusal is not None:
+                hidden[kind.value] = {
+                    "reason": refusal.sentence,
+                    "clause": refusal.path,
+                    "remedy": refusal.remedy,
+                }
+        return {
+            **self.describe(row).to_json(),
+            "withdrawn_at": row.withdrawn_at,
+            "hidden_from": hidden,
+        }
+
+    # ---- what a peer sees -------------------------------------------------------------------
+
+    def catalog(
+        self, peer: Member, written: tuple[JsonValue, ...] = (), cursor: str | None = None
+    ) -> CatalogPage:
+        """A page of the DCAT catalogue as `peer` sees it: the first, or the one of `cursor`.
+
+        `written` is a filter (`contracts.filters`); a cursor keeps the one it was made for, and may
+        come with the same again. Raises ProtocolViolation for a filter or cursor that is none.
+        """
+        at = None if cursor is None else self._seal.open(cursor, reader=peer.did)
+        if at is not None and written and written != at.filter:
+            raise ProtocolViolation(
+                "filter: it is not the one this continuationToken was given for",
+                remedy="leave it out, or ask for the catalogue from its beginning",
+            )
+        written = written if at is None else at.filter
+        wanted = parse_filter(written)
+        now, service = datetime.now(UTC), self._service()
+
+        def show(row: DatasetRow) -> dsp.Dataset | None:
+            offer = Offer.model_validate(row.offer)
+            if not decide_visibility(offer, row.grade, peer, now).allowed:
+                return None
+            dataset = describe(row, offer, service)
+            return dataset if wanted.matches(dataset) else None
+
+        page = read_page(
+            self._node.store,
+            show,
+            place=None if at is None else at.place,
+            backwards=at is not None and at.backwards,
         )
 
-    def describe(self, row: DatasetRow) -> dsp.Dataset:
-        """One dataset as a peer sees it: never where its rows lie."""
-        offer = Offer.model_validate(row.offer)
-        formats = [name for name in KINDS if name in _offered_kinds(offer)]
-        return dsp.Dataset(
-            id=row.id,
-            title=row.title,
-            description=row.description or None,
-            columns=tuple(_published(column) for column in row.columns),
-            has_policy=(offer.for_catalog(),),
-            distribution=tuple(
-                dsp.Distribution(access_service=self._service(), format=name)
-                for name in formats or list(KINDS)
+        def cursor_of(place: Place | None, *, backwards: bool) -> str | None:
+            if place is None:
+                return None
+            return self._seal.seal(Cursor(place, backwards, written), reader=peer.did)
+
+        return CatalogPage(
+            dsp.Catalog(
+                id=f"{self._node.did}#catalog",
+                participant_id=self._node.did,
+                dataset=page.datasets,
+                service=(service,),
             ),
+            next=cursor_of(page.next, backwards=False),
+            previous=cursor_of(page.previous, backwards=True),
         )
+
+    def shown(self, peer: Member, dataset: str) -> dsp.Dataset:
+        """One dataset as a peer sees it that knows its name, whether the catalogue lists it or not:
+        so it can negotiate, and learn which clause is in its way.
+
+        Raises NotFound, in the same words, for an unknown one, for an offer to somebody else, and
+        for a withdrawn one. Whoever holds an agreement about it, in force or not, sees it under
+        that agreement's terms even then: orders need the columns, and are to be refused by a
+        clause and not by silence.
+        """
+        with self._node.store.transaction() as tx:
+            row = tx.get(DatasetRow, dataset)
+            if row is None:
+                raise _unknown(dataset)
+            held = tx.exec(
+                select(AgreementRow)
+                .where(
+                    AgreementRow.role == Party.PROVIDER.value,
+                    AgreementRow.consumer == peer.did,
+                    AgreementRow.dataset == dataset,
+                )
+                .order_by(col(AgreementRow.finalized_at).desc())
+                .limit(1)
+            ).first()
+        offer = Offer.model_validate(row.offer)
+        if row.withdrawn_at is None and offer.assignee in (None, peer.did):
+            return describe(row, offer, self._service())
+        if held is None:
+            raise _unknown(dataset)
+        return describe(row, agreed_terms(held), self._service())
+
+    def visibility(self, row: DatasetRow, member: Member) -> Decision:
+        """Whether `member` could be agreed with about this dataset now, so that the catalogue lists
+        it for that member, and why."""
+        offer = Offer.model_validate(row.offer)
+        return decide_visibility(offer, row.grade, member, datetime.now(UTC))
+
+    def describe(self, row: DatasetRow) -> dsp.Dataset:
+        """One dataset as a peer that may see it sees it: never where its rows lie."""
+        return describe(row, Offer.model_validate(row.offer), self._service())
+
+    # ---- reading ----------------------------------------------------------------------------
 
     def read(
         self,
@@ -215,40 +347,18 @@ class Datasets:
         )
         return Rows(tuple(got.identifiers), (), (), got.rows, got.excluded)
 
-    def _inspect(
-        self, location: str, columns: tuple[ColumnSpec, ...]
-    ) -> tuple[tuple[ColumnSpec, ...], list[dict[str, Any]]]:
-        """Read every published column once: its quality, and the values of group columns."""
-        use = Use(purpose="inspection", recipient=self._node.did, at=datetime.now(UTC))
-        most = self._node.home.settings.max_rows
-        source = open_source(location)
-        checked: list[ColumnSpec] = []
-        reports: list[dict[str, Any]] = []
-        for column in columns:
-            got = extract(
-                source,
-                identifier=column.name if column.role == "identifier" else None,
-                value=column.name if column.role == "value" else None,
-                group=column.name if column.role == "group" else None,
-                canonicaliser=column.canonicaliser,
-                use=use,
-                scale=column.scale,
-                max_rows=most,
-            )
-            if got.report is not None:
-                reports.append(got.report.to_json())
-            if column.role == "group":
-                values = tuple(sorted(set(got.groups)))
-                if len(values) > MAX_GROUPS:
-                    raise InputRejected(
-                        f"column {column.name} has {len(values)} different values, more than "
-                        f"{MAX_GROUPS}: it is no public group",
-                        remedy="publish a coarser column, such as a district or an age band",
-                    )
-                checked.append(column.model_copy(update={"values": values}))
-            else:
-                checked.append(column)
-        return tuple(checked), reports
+    def _locked(self, tx: Session, dataset: str) -> DatasetRow:
+        """A dataset that is offered, kept from other writers until the transaction ends."""
+        tx.get(DatasetRow, dataset, with_for_update=True)
+        return self.offered(tx, dataset)
+
+    def _record(self, tx: Session, row: DatasetRow, *, outcome: str | None = None) -> None:
+        self._node.evidence.record(
+            tx,
+            EntryType.PUBLISHED,
+            policy_h=policy_hash(Offer.model_validate(row.offer)),
+            outcome=outcome or row.grade,
+        )
 
     def _service(self) -> dsp.DataService:
         return dsp.DataService(
@@ -261,77 +371,26 @@ def policy_hash(policy: Offer) -> str:
     return canonical_hash(policy.to_json())
 
 
-def _published(column: dict[str, Any]) -> dsp.Column:
-    return dsp.Column(
-        name=column["name"],
-        role=column["role"],
-        canonicaliser=column["canonicaliser"],
-        scale=column["scale"] or None,
-        values=tuple(column["values"]),
+def _unknown(dataset: str) -> NotFound:
+    return NotFound(
+        f"there is no dataset {dataset[:80]!r} here",
+        remedy="look at the catalogue: dataspace catalog URL",
     )
 
 
-def _offered_kinds(offer: Offer) -> Sequence[str]:
-    return permitted_computations(offer) or tuple(KINDS)
+def _following(offer_id: str, dataset: str) -> str:
+    """The id of the offer that replaces `offer_id`: offer:residents, then offer:residents:2, …"""
+    number = offer_id.removeprefix(f"offer:{dataset}:")
+    return f"offer:{dataset}:{int(number) + 1 if number.isdecimal() else 2}"
 
 
-def _offer(asked: Publication, *, personal: bool) -> Offer:
-    offer_id = f"offer:{asked.id}"
-    if asked.policy is not None:
-        return Offer.model_validate({**asked.policy, "@id": offer_id, "@type": "Offer"})
-    if asked.terms is None:
+def _verify_size(described: dsp.Dataset) -> None:
+    size = len(described.to_bytes())
+    if size > MAX_DESCRIPTION_BYTES:
         raise InputRejected(
-            "a dataset is published with terms or with a policy", remedy="say what is allowed"
+            f"the dataset's description has {size} bytes, more than {MAX_DESCRIPTION_BYTES}",
+            remedy="publish fewer columns, coarser groups, or a shorter policy",
         )
-    terms = asked.terms
-    for name in terms.computations:
-        if name not in KINDS:
-            raise InputRejected(
-                f"there is no computation {name!r}", remedy=f"choose from: {', '.join(KINDS)}"
-            )
-    template = personal_with_consent if personal else compute_only
-    return template(
-        offer_id=offer_id,
-        computations=terms.computations,
-        purposes=terms.purposes,
-        min_cohort=terms.min_cohort,
-        not_after=terms.not_after,
-        max_uses=terms.max_uses,
-        recipient_roles=terms.recipient_kinds or None,
-    )
-
-
-def _grade(name: str) -> Grade:
-    try:
-        grade = Grade(name)
-    except ValueError as err:
-        raise InputRejected(
-            f"there is no grade {name!r}",
-            remedy=f"choose from: {', '.join(grade.value for grade in Grade)}",
-        ) from err
-    offerable(grade)
-    return grade
-
-
-def _checked_column(column: ColumnSpec) -> ColumnSpec:
-    if column.role != "identifier":
-        return column
-    name = column.canonicaliser or "text/1"
-    if name not in canonicalisers():
-        raise InputRejected(
-            f"column {column.name}: there is no canonicaliser {name!r}",
-            remedy=f"choose from: {', '.join(canonicalisers())}",
-        )
-    return column.model_copy(update={"canonicaliser": name})
-
-
-def _verify_columns_exist(columns: Sequence[ColumnSpec], present: Sequence[str]) -> None:
-    for column in columns:
-        if column.name not in present:
-            raise InputRejected(
-                f"there is no column {column.name!r}",
-                remedy=f"the columns are: {', '.join(present)}",
-            )
 
 
 def _absolute(source: str) -> str:

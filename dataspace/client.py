@@ -72,6 +72,15 @@ class Refused(Exception):
         self.computation = computation
 
 
+class Waiting(Exception):
+    """A negotiation goes on when a person of one side has decided; nothing is wrong."""
+
+    def __init__(self, sentence: str, *, negotiation: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.negotiation = negotiation
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished computation: what the consumer learned, and what proves how it came about."""
@@ -144,9 +153,13 @@ class Client:
         found: list[dict[str, Any]] = self.call("GET", "/api/kinds")
         return found
 
-    def invite(self, kind: ParticipantKind | str) -> str:
-        """Operator's node only: a code with which one participant of this kind can join."""
-        return str(self.call("POST", "/api/invitations", {"kind": str(kind)})["invitation"])
+    def invite(self, kind: ParticipantKind | str, zones: Sequence[str] = ()) -> str:
+        """Operator's node only: a code with which one participant of this kind can join.
+
+        Its credential will name `zones`: industry parks, free-trade zones or groups.
+        """
+        asked = {"kind": str(kind), "zones": list(zones)}
+        return str(self.call("POST", "/api/invitations", asked)["invitation"])
 
     def join(self, invitation: str) -> None:
         """Join the space with an operator's invitation; returns when the node is a member."""
@@ -162,14 +175,17 @@ class Client:
         title: str | None = None,
         description: str = "",
         grade: str = "general",
+        formats: Sequence[str] = (),
         terms: Mapping[str, Any] | None = None,
         policy: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Publish a dataset: {"dataset": its catalogue entry, "quality": reports per identifier}.
+        """Publish a dataset: {"dataset": its catalogue entry, "quality": reports per identifier,
+        "remarks": what is odd about its policy}.
 
         `columns` are {"name", "role": identifier | value | group, "canonicaliser", "scale"};
         `terms` are {"computations", "purposes", "min_cohort", "not_after", "max_uses",
-        "recipient_kinds"}; `policy` is an ODRL policy in its place.
+        "recipient_kinds"}; `policy` in its place is ODRL, or {"use": ready policies, "with": their
+        parameters}. `formats` lets the rows themselves leave: HttpData-PULL, HttpData-PUSH.
         """
         body = {
             "id": dataset,
@@ -178,31 +194,84 @@ class Client:
             "source": str(source),
             "columns": [dict(column) for column in columns],
             "grade": grade,
+            "formats": list(formats),
             "terms": dict(terms) if terms else None,
             "policy": dict(policy) if policy else None,
         }
         found: dict[str, Any] = self.call("POST", "/api/datasets", body)
         return found
 
-    def catalog(self, url: str) -> dict[str, Any]:
-        """The catalogue of the node at `url`, in the protocol's JSON."""
-        found: dict[str, Any] = self.call("POST", "/api/catalog", {"url": url})
+    def withdraw(self, dataset: str) -> None:
+        """Offer a dataset no longer; agreements about it go on."""
+        self.call("POST", f"/api/datasets/{dataset}/withdrawal")
+
+    def catalog(self, url: str, filter_: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """The catalogue of the node at `url`, in the protocol's JSON; `filter_` in its language."""
+        asked = {"url": url, "filter": [dict(one) for one in filter_]}
+        found: dict[str, Any] = self.call("POST", "/api/catalog", asked)
         return found
 
     def negotiate(
-        self, provider: str, dataset: str, *, offer: str | None = None, timeout_s: float = 60.0
+        self,
+        provider: str,
+        dataset: str,
+        *,
+        offer: str | None = None,
+        policy: Mapping[str, Any] | None = None,
+        reuse: bool = False,
+        timeout_s: float = 60.0,
     ) -> str:
-        """Negotiate an agreement and return its id. Raises Refused with the provider's reason."""
-        body = {"provider": provider, "dataset": dataset, "offer": offer}
+        """Negotiate an agreement and return its id.
+
+        `policy` proposes other terms than the offer's; `reuse` takes an agreement in force on the
+        same terms. Raises Refused with the provider's reason and clause, and Waiting where a person
+        of either side has to decide.
+        """
+        body = {
+            "provider": provider,
+            "dataset": dataset,
+            "offer": offer,
+            "policy": dict(policy) if policy else None,
+            "reuse": reuse,
+        }
         begun = self.call("POST", "/api/negotiations", body)
+        return self.agreement_of(begun["id"], timeout_s=timeout_s)
+
+    def agreement_of(self, negotiation: str, *, timeout_s: float = 60.0) -> str:
+        """Wait for the end of a negotiation; its agreement's id. Raises as `negotiate` does."""
         found = self.poll(
-            f"/api/negotiations/{begun['id']}",
-            lambda one: one["state"] in ("FINALIZED", "TERMINATED"),
+            f"/api/negotiations/{negotiation}",
+            lambda one: one["state"] in ("FINALIZED", "TERMINATED") or bool(one["needs_person"]),
             timeout_s,
         )
         if found["state"] == "TERMINATED":
-            raise Refused(found["reason"] or "the negotiation ended", refused_by=found["peer"])
+            raise Refused(
+                found["reason"] or "the negotiation ended",
+                clause=found["clause"],
+                remedy=found["remedy"],
+                refused_by=found["peer"],
+            )
+        if found["needs_person"]:
+            raise Waiting(found["waits_for"], negotiation=negotiation)
         return str(found["agreement"])
+
+    def negotiations(self, *, waiting: bool = False) -> list[dict[str, Any]]:
+        """All negotiations, newest first; with `waiting` those that wait for a person here."""
+        query = "?waiting=true" if waiting else ""
+        found: list[dict[str, Any]] = self.call("GET", f"/api/negotiations{query}")
+        return found
+
+    def approve(self, negotiation: str, *, declined: bool = False) -> dict[str, Any]:
+        """Approve (or decline) a negotiation that waits for a person here."""
+        approval = "DECLINED" if declined else "APPROVED"
+        path = f"/api/negotiations/{negotiation}/approval"
+        found: dict[str, Any] = self.call("POST", path, {"approval": approval})
+        return found
+
+    def offer(self, consumer: str, dataset: str) -> str:
+        """Offer a dataset of this node to a consumer unasked; the negotiation's id."""
+        asked = {"consumer": consumer, "dataset": dataset}
+        return str(self.call("POST", "/api/negotiations/offers", asked)["id"])
 
     def agreements(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.call("GET", "/api/agreements")
@@ -215,6 +284,7 @@ class Client:
         *,
         purpose: str,
         min_cohort: int | None = None,
+        spatial: str | None = None,
         columns: Mapping[str, Mapping[str, str]] | None = None,
         groups: Sequence[str] = (),
         own: tuple[str | Path, str] | None = None,
@@ -225,13 +295,15 @@ class Client:
 
         `own` is (file, identifier column) of this node's own data, for kinds in which the consumer
         takes part with data; `columns` maps an agreement to {role: column} where a dataset
-        publishes more than one fitting column.
+        publishes more than one fitting column; `spatial` is the division (GB/T 2260 code) the use
+        is about, where a contract wants to know.
         """
         body = {
             "kind": kind,
             "agreements": list(agreements),
             "purpose": purpose,
             "min_cohort": min_cohort,
+            "spatial": spatial,
             "columns": {key: dict(value) for key, value in (columns or {}).items()},
             "groups": list(groups),
             "own": None

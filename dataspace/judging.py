@@ -13,12 +13,15 @@ from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from contracts.errors import ContractError
-from contracts.evaluation import Facts
+from contracts.evaluation import Facts, Request, decide
 from contracts.odrl import Agreement
 from contracts.order import ComputationOrder, order_hash, read_unverified_order
+from contracts.transfer_strategy import RAW_FORMATS
 from contracts.wire import read_model
-from dataspace.computing.permission import ask
+from dataspace.computing.permission import request_of
+from dataspace.protocol.leaving import request_for_rows
 from ledger.audit import Fact, Finding, LogReader
+from ledger.crossmatch import AGREEMENT_ENDED
 from ledger.entry import Entry, EntryType, open_entry
 from ledger.errors import LedgerError
 
@@ -47,28 +50,31 @@ class AgreementJudge:
             yield from self._unreadable(agreement_h, facts)
             return
         permits: dict[str, int] = defaultdict(int)
+        ends = _ends(facts)
         for fact in facts:
             if fact.type is not EntryType.DECIDED:
                 continue
             yield from self._judge(agreement, fact, permits[fact.origin])
+            yield from _after_end(fact, ends.get(fact.origin))
             if fact.decision == "permit":
                 permits[fact.origin] += 1
 
     def _judge(self, agreement: Agreement, fact: Fact, earlier: int) -> Iterator[Finding]:
         reader = self._readers.get(fact.origin)
         entry = _entry(reader, fact)
-        order = _order(reader, fact)
-        if entry is None or order is None:
+        request = _request(reader, fact)
+        if entry is None or request is None:
             sentence = (
                 f"Log {fact.origin}: the decision in entry {fact.index} cannot be replayed, "
                 "because its order or its own record is not shown."
             )
             yield Finding("decision-not-replayable", fact.origin, fact.index, sentence)
             return
-        # A mismatch of columns was decided before the policy was asked.
-        if fact.clause and fact.clause.startswith("order."):
+        # An ended agreement or a mismatch of columns is refused before the policy is asked.
+        before = fact.clause is not None and fact.clause.startswith(("order.", "agreement."))
+        if before and fact.decision != "permit":
             return
-        decision = ask(agreement, order, _facts(entry, earlier))
+        decision = decide(agreement, request, _facts(entry, earlier))
         if decision.allowed == (fact.decision == "permit"):
             return
         verdict = "permits it" if decision.allowed else f"refuses it: {decision.reason}"
@@ -85,6 +91,32 @@ class AgreementJudge:
         yield Finding("agreement-unreadable", first.origin, first.index, sentence)
 
 
+def _ends(facts: Sequence[Fact]) -> dict[str, int]:
+    """Where each log that says so first says that the agreement was ended."""
+    ends: dict[str, int] = {}
+    for fact in facts:
+        if fact.type is EntryType.NEGOTIATED and fact.outcome == AGREEMENT_ENDED:
+            ends[fact.origin] = min(fact.index, ends.get(fact.origin, fact.index))
+    return ends
+
+
+def _after_end(fact: Fact, end: int | None) -> Iterator[Finding]:
+    """A decision against what its own log says of the agreement's end (at index `end`)."""
+    over = end is not None and end < fact.index
+    if over and fact.decision == "permit":
+        sentence = (
+            f"Log {fact.origin}: entry {fact.index} permits a use, but entry {end} of the same log "
+            "says that the agreement was ended."
+        )
+        yield Finding("use-after-end", fact.origin, fact.index, sentence)
+    if not over and fact.decision != "permit" and (fact.clause or "").startswith("agreement."):
+        sentence = (
+            f"Log {fact.origin}: entry {fact.index} refuses a use because the agreement was ended, "
+            "but no earlier entry of the same log says so."
+        )
+        yield Finding("decision-differs", fact.origin, fact.index, sentence)
+
+
 def _entry(reader: LogReader | None, fact: Fact) -> Entry | None:
     if reader is None:
         return None
@@ -96,6 +128,14 @@ def _entry(reader: LogReader | None, fact: Fact) -> Entry | None:
         return open_entry(sealed.body, sealed.salt, sealed.commitment)
     except LedgerError:
         return None
+
+
+def _request(reader: object, fact: Fact) -> Request | None:
+    """What was asked: by the signed order, or for rows that left by the record itself."""
+    if fact.order_h is None and fact.kind in RAW_FORMATS and fact.peer is not None:
+        return request_for_rows(fact.peer, fact.kind, fact.purpose)
+    order = _order(reader, fact)
+    return None if order is None else request_of(order)
 
 
 def _order(reader: object, fact: Fact) -> ComputationOrder | None:
@@ -115,6 +155,8 @@ def _facts(entry: Entry, earlier: int) -> Facts:
         now=datetime.fromisoformat(entry.ts),
         use_count=earlier,
         recipient_role=entry.recipients[0] if entry.recipients else None,
+        recipient_zones=tuple(entry.recipients[1:]) if entry.recipients else None,
+        approved=True,
         grade=entry.categories[0] if entry.categories else None,
         consent=True if entry.legal_basis == "consent" else None,
     )

@@ -17,6 +17,7 @@ from dataspace.anchoring import Anchoring
 from dataspace.catalog import Datasets
 from dataspace.chain_access import ChainAccess
 from dataspace.computing.computations import Computations
+from dataspace.computing.deciding import Deciding
 from dataspace.computing.sessions import Sessions
 from dataspace.consents import Consents
 from dataspace.errors import InputRejected, ProtocolViolation
@@ -28,8 +29,13 @@ from dataspace.operator import Operator
 from dataspace.outbound import outbound_client
 from dataspace.peers import Peers
 from dataspace.processes import Handler, Later, Process, ProcessEngine, is_scheduled, schedule
+from dataspace.protocol import Behaviour
+from dataspace.protocol.agreements import Agreements
+from dataspace.protocol.data_plane import DataPlane
 from dataspace.protocol.delivery import Delivery
+from dataspace.protocol.leaving import Leaving
 from dataspace.protocol.negotiations import Negotiations
+from dataspace.protocol.proposals import Proposals
 from dataspace.protocol.transfers import Transfers
 from dataspace.rotation import Rotation
 from dataspace.settings import Home, ParticipantKind
@@ -56,7 +62,16 @@ JOIN_GIVE_UP_S = 7 * 86400.0
 class Node:
     """Everything one participant's process holds. Parts reach each other through it."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        behaviour: Behaviour | None = None,
+        peers: type[Peers] = Peers,
+    ) -> None:
+        """A node over `home`. `behaviour` is how it plays the protocol by itself, `peers` how it
+        knows and reaches the others: both have one form in a data space, and another where a
+        conformance kit plays the others."""
         settings = home.settings
         if settings.kind is ParticipantKind.REGULATOR:
             raise InputRejected(
@@ -73,7 +88,8 @@ class Node:
         self.store = Store(home.database_url)
         self.store.migrate()
         self.http = outbound_client()
-        self.peers = Peers(self.store, self.identity, self.http, local=settings.local)
+        self.peers = peers(self.store, self.identity, self.http, local=settings.local)
+        self.behaviour = behaviour or Behaviour()
         self.chain_access = ChainAccess.of(settings, account_key)
         origin = origin_of_url(home.url)
         self.log_signer = NoteSigner(origin, log_key)
@@ -100,7 +116,12 @@ class Node:
         self.delivery = Delivery(self)
         self.datasets = Datasets(self)
         self.consents = Consents(self)
+        self.agreements = Agreements(self)
         self.negotiations = Negotiations(self)
+        self.proposals = Proposals(self)
+        self.deciding = Deciding(self)
+        self.leaving = Leaving(self)
+        self.data_plane = DataPlane(self)
         self.transfers = Transfers(self)
         self.sessions = Sessions(self.peers)
         self.computations = Computations(self)
@@ -113,6 +134,7 @@ class Node:
     def start(self) -> None:
         """Resume what an earlier life left, and join the space if that has not happened yet."""
         self.computations.recover()
+        self.transfers.recover()
         if self.operator is not None:
             self.operator.begin()
         else:
@@ -200,6 +222,8 @@ class Node:
             RENEW: Handler(self._renew),
             **self.delivery.handlers(),
             **self.negotiations.handlers(),
+            **self.deciding.handlers(),
+            **self.data_plane.handlers(),
             **self.transfers.handlers(),
             **self.computations.handlers(),
             **self.tidying.handlers(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel import Session, select
@@ -17,7 +18,7 @@ from sqlmodel import Session, select
 from dataspace.errors import Denied, InputRejected, Unavailable
 from dataspace.evidence import Space, origin_of_url, read_space, write_space
 from dataspace.identity.did import did_of_url
-from dataspace.identity.tokens import issue_credential, renewal_time
+from dataspace.identity.tokens import MAX_ZONES, ZONE, issue_credential, renewal_time
 from dataspace.membership import Admission, Application
 from dataspace.processes import GIVE_UP_S, Handler, Later, Process, schedule
 from dataspace.settings import ParticipantKind
@@ -50,14 +51,26 @@ class Operator:
         with self._node.store.transaction() as tx:
             schedule(tx, FOUND, self._node.did, give_up_after_s=GIVE_UP_S)
 
-    def invite(self, kind: ParticipantKind) -> str:
-        """A new invitation code for one participant of this kind, good for a week."""
+    def invite(self, kind: ParticipantKind, zones: Sequence[str] = ()) -> str:
+        """A new invitation code for one participant of this kind, good for a week.
+
+        `zones` are the industry parks, free-trade zones or groups that its credential will name.
+        """
         if kind is ParticipantKind.OPERATOR:
             raise InputRejected("a space has one operator", remedy="invite another kind")
+        if len(zones) > MAX_ZONES or not all(ZONE.fullmatch(zone) for zone in zones):
+            raise InputRejected(
+                f"zones: expected at most {MAX_ZONES} names of 1 to 64 characters without spaces",
+                remedy="for example: --zone qianhai-ftz",
+            )
         code = secrets.token_urlsafe(24)
         with self._node.store.transaction() as tx:
             expires_at = time.time() + INVITATION_LIFETIME_S
-            tx.add(InvitationRow(code_h=_code_hash(code), kind=kind, expires_at=expires_at))
+            tx.add(
+                InvitationRow(
+                    code_h=_code_hash(code), kind=kind, zones=list(zones), expires_at=expires_at
+                )
+            )
         return code
 
     def admit(self, did: str, application: Application) -> Admission:
@@ -84,7 +97,7 @@ class Operator:
             _verify_own_log(did, application)
             member = tx.get(ParticipantRow, did)
             if member is None:
-                member = self._add(tx, did, application)
+                member = self._add(tx, did, application, invitation.zones)
             invitation.used_by = did
             tx.add(invitation)
             if member.account != application.account:
@@ -93,7 +106,7 @@ class Operator:
                     remedy="restore its keys from your backup, or use another address",
                 )
             if _is_due(member.credential):
-                member.credential = self._issue(did, ParticipantKind(member.kind), member.name)
+                member.credential = self._issue(member)
                 tx.add(member)
         return _admission(member.credential, space)
 
@@ -106,7 +119,7 @@ class Operator:
                     "only a member's credential is renewed",
                     remedy="join with an invitation: ask the operator",
                 )
-            member.credential = self._issue(did, ParticipantKind(member.kind), member.name)
+            member.credential = self._issue(member)
             tx.add(member)
         return _admission(member.credential, space)
 
@@ -120,6 +133,7 @@ class Operator:
                 "kind": row.kind,
                 "name": row.name,
                 "url": row.url,
+                "zones": row.zones,
                 "log": row.log_origin,
                 "joined_at": row.joined_at,
             }
@@ -155,19 +169,22 @@ class Operator:
                 node.keep_membership(tx)
         return None
 
-    def _add(self, tx: Session, did: str, application: Application) -> ParticipantRow:
+    def _add(
+        self, tx: Session, did: str, application: Application, zones: Sequence[str] = ()
+    ) -> ParticipantRow:
         node = self._node
-        credential = self._issue(did, application.kind, application.name)
         member = ParticipantRow(
             did=did,
             kind=application.kind,
             name=application.name,
             url=application.url,
+            zones=list(zones),
             log_origin=application.log_origin,
             account=application.account,
-            credential=credential,
+            credential="",
             joined_at=time.time(),
         )
+        member.credential = self._issue(member)
         tx.add(member)
         node.evidence.record(tx, EntryType.JOINED, peer=did, outcome=application.kind.value)
         if application.log_origin and application.log_vkey and application.account:
@@ -177,9 +194,14 @@ class Operator:
         tx.flush()
         return member
 
-    def _issue(self, did: str, kind: ParticipantKind, name: str) -> str:
+    def _issue(self, member: ParticipantRow) -> str:
         return issue_credential(
-            self._node.identity, subject=did, kind=kind, name=name, now=int(time.time())
+            self._node.identity,
+            subject=member.did,
+            kind=ParticipantKind(member.kind),
+            name=member.name,
+            zones=member.zones,
+            now=int(time.time()),
         )
 
     def _register_log(self, process: Process) -> Later | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx2
@@ -20,6 +21,7 @@ from dataspace.evidence import read_space
 from dataspace.identity.did import Resolver, url_of_did, verify_public_address
 from dataspace.identity.tokens import (
     CLOCK_SKEW_S,
+    Claims,
     Identity,
     Member,
     issue_token,
@@ -34,6 +36,17 @@ from dataspace.store.tables import ReceivedRow, ReplayRow, Setting
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 TIMEOUT_S = 20.0
 JOINING_S = 10.0
+# A credential that was verified is not verified again so soon; a token always is.
+REMEMBERED_S = 60.0
+MAX_REMEMBERED = 1024
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """A member at the door: who it is, and its token, which is not spent yet."""
+
+    member: Member
+    claims: Claims | None
 
 
 class Peers:
@@ -47,6 +60,10 @@ class Peers:
         self._client = client
         self._local = local
         self.resolver = Resolver(client, local=local)
+        self._space_operator: str | None = None
+        self._own_credential: tuple[str | None, float] = (None, 0.0)
+        # Members by DID and credential, and until when what was verified of them is taken as so.
+        self._members: dict[tuple[str, str], tuple[Member, float]] = {}
 
     def url_of(self, did: str) -> str:
         """Base URL of the node with this DID."""
@@ -116,54 +133,90 @@ class Peers:
         return answer
 
     def authenticate(self, authorization: str | None) -> Member:
-        """The verified member behind an Authorization header. Raises Unauthenticated."""
-        with self._store.transaction() as tx:
-            space = read_space(tx)
-        if space is None:
-            raise Unavailable("this node has not joined its space yet", remedy="try again shortly")
+        """The verified member behind an Authorization header, its token spent.
+
+        Raises Unauthenticated.
+        """
+        visitor = self.recognise(authorization)
+        self.spend_alone(visitor)
+        return visitor.member
+
+    def recognise(self, authorization: str | None) -> Visitor:
+        """The verified member behind an Authorization header, its token not yet spent: whoever
+        acts on it does that in its own transaction (`spend`). Raises Unauthenticated."""
         # The credential is looked at first: its key is the operator's, which we have, while the
         # token's key has to be fetched from wherever the token says.
-        claimed, membership = peek_token(_bearer_token(authorization))
+        token = _bearer_token(authorization)
+        claimed, membership = peek_token(token)
         if membership is None:
             raise Unauthenticated(
                 "the token carries no membership credential",
                 remedy="join the space: ask its operator for an invitation",
             )
+        member = self._member(claimed, membership)
+        return Visitor(member, self._open(token))
+
+    def authenticate_did(self, authorization: str | None) -> str:
+        """The DID behind an Authorization header, member or not. Raises Unauthenticated."""
+        claims = self._open(_bearer_token(authorization))
+        with self._store.transaction() as tx:
+            _spend(tx, claims)
+        return claims.did
+
+    def spend(self, tx: Session, visitor: Visitor) -> None:
+        """Use up the visitor's token in the caller's transaction. Raises Unauthenticated where it
+        was used before."""
+        if visitor.claims is not None:
+            _spend(tx, visitor.claims)
+
+    def spend_alone(self, visitor: Visitor) -> None:
+        """`spend` in a transaction of its own."""
+        with self._store.transaction() as tx:
+            self.spend(tx, visitor)
+
+    def _open(self, token: str) -> Claims:
         try:
-            member = open_credential(
-                membership,
-                subject=claimed,
-                operator=space.operator,
+            return open_token(
+                token,
+                audience=self._identity.did,
                 now=int(time.time()),
                 key_of=self.resolver.key,
             )
         except ProtocolViolation as err:
             raise Unauthenticated(err.sentence, remedy=err.remedy) from err
-        self.authenticate_did(authorization)
-        return member
 
-    def authenticate_did(self, authorization: str | None) -> str:
-        """The DID behind an Authorization header, member or not. Raises Unauthenticated."""
-        token = _bearer_token(authorization)
-        now = int(time.time())
+    def _member(self, subject: str, credential: str) -> Member:
+        """What the operator says of `subject`, from memory where it was verified a moment ago."""
+        now = time.time()
+        remembered = self._members.get((subject, credential))
+        if remembered is not None and now < remembered[1]:
+            return remembered[0]
         try:
-            claims = open_token(
-                token, audience=self._identity.did, now=now, key_of=self.resolver.key
+            member, expires_at = open_credential(
+                credential,
+                subject=subject,
+                operator=self._operator(),
+                now=int(now),
+                key_of=self.resolver.key,
             )
         except ProtocolViolation as err:
             raise Unauthenticated(err.sentence, remedy=err.remedy) from err
-        self._spend(claims.did, claims.jti, claims.expires_at)
-        return claims.did
+        if len(self._members) >= MAX_REMEMBERED:
+            self._members.clear()
+        self._members[subject, credential] = member, min(float(expires_at), now + REMEMBERED_S)
+        return member
 
-    def _spend(self, issuer: str, jti: str, expires_at: int) -> None:
-        keep_until = float(expires_at + CLOCK_SKEW_S)
-        try:
+    def _operator(self) -> str:
+        # A node joins one space, once.
+        if self._space_operator is None:
             with self._store.transaction() as tx:
-                tx.add(ReplayRow(issuer=issuer, jti=jti, expires_at=keep_until))
-        except IntegrityError as err:
-            raise Unauthenticated(
-                "the token was used before", remedy="send a fresh token with each request"
-            ) from err
+                space = read_space(tx)
+            if space is None:
+                raise Unavailable(
+                    "this node has not joined its space yet", remedy="try again shortly"
+                )
+            self._space_operator = space.operator
+        return self._space_operator
 
     def _membership_soon(self) -> str | None:
         """Our credential; a node that was started a moment ago is given time to join."""
@@ -173,9 +226,27 @@ class Peers:
         return found
 
     def _membership(self) -> str | None:
-        with self._store.transaction() as tx:
-            row = tx.get(Setting, "membership")
-            return row.value if row else None
+        """Our credential, read again now and then: it is renewed days before it ends."""
+        value, until = self._own_credential
+        if value is None or time.monotonic() > until:
+            with self._store.transaction() as tx:
+                row = tx.get(Setting, "membership")
+            value = row.value if row else None
+            self._own_credential = value, time.monotonic() + REMEMBERED_S
+        return value
+
+
+def _spend(tx: Session, claims: Claims) -> None:
+    keep_until = float(claims.expires_at + CLOCK_SKEW_S)
+    used = "the token was used before"
+    remedy = "send a fresh token with each request"
+    if tx.get(ReplayRow, (claims.did, claims.jti)) is not None:
+        raise Unauthenticated(used, remedy=remedy)
+    tx.add(ReplayRow(issuer=claims.did, jti=claims.jti, expires_at=keep_until))
+    try:
+        tx.flush()
+    except IntegrityError as err:
+        raise Unauthenticated(used, remedy=remedy) from err
 
 
 def _bearer_token(authorization: str | None) -> str:

@@ -1,9 +1,9 @@
 """Durable processes: what must happen is a row, and a row is done or still there.
 
-A transaction that changes state schedules the work that follows from it in the same commit. A
-worker takes a due row under a lease, does the work, and marks the row done. A node killed in
-between does the work again after the restart: at least once, so every handler is idempotent and
-every receiver deduplicates.
+A transaction that changes state schedules the work that follows from it in the same commit. One
+thread, the dispatcher, leases due rows and writes down what came of earlier ones, both in one
+transaction; workers do the work. A node killed in between does the work again after the restart: at
+least once, so every handler is idempotent and every receiver deduplicates.
 
 A handler returns None when the work is done, `Later(seconds)` to be called again, or raises:
 `Unavailable` means try again with back-off until `give_up_at`; any other error ends the process as
@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from queue import SimpleQueue
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import aliased
 from sqlalchemy.orm.exc import StaleDataError
 from sqlmodel import Session, col, or_, select, update
 
@@ -42,8 +45,11 @@ LONGEST_RETRY_S = 15.0
 IDLE_LOOK_S = 5.0
 PAUSE_AFTER_TROUBLE_S = 1.0
 MAX_CANDIDATES = 64
-# A peer that answers slowly keeps this many workers at most.
-MAX_AT_ONE_PEER = 2
+# A peer keeps this many workers at most while nothing is known of it or it is slow; with each quick
+# answer it may keep one more, so that only who has answered quickly can keep many, and once.
+MAX_AT_A_SLOW_PEER = 2
+MAX_AT_A_QUICK_PEER = 6
+QUICK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class Process:
     payload: dict[str, Any]
     attempts: int
     created_at: float
+    give_up_at: float = 0.0
+    target: str = ""
 
 
 Handle = Callable[[Process], "Later | None"]
@@ -85,7 +93,7 @@ class Handler:
     pool: Pool = Pool.LOCAL
 
 
-WORKERS: Mapping[Pool, int] = {Pool.LOCAL: 6, Pool.PEERS: 10}
+WORKERS: Mapping[Pool, int] = {Pool.LOCAL: 6, Pool.PEERS: 16}
 
 
 def schedule(
@@ -133,18 +141,109 @@ def is_scheduled(tx: Session, kind: str, subject: str) -> bool:
 
 def _at_the_head_of_its_lane() -> ColumnElement[bool]:
     """One row of a lane does not start before the earlier ones are done."""
-    heads = (
-        select(func.min(ProcessRow.id))
-        .where(col(ProcessRow.state) == "ready", col(ProcessRow.lane) != "")
-        .group_by(col(ProcessRow.lane))
+    earlier = aliased(ProcessRow)
+    blocked = (
+        select(col(earlier.id))
+        .where(
+            col(earlier.state) == "ready",
+            col(earlier.lane) == col(ProcessRow.lane),
+            col(earlier.id) < col(ProcessRow.id),
+        )
+        .exists()
     )
-    return or_(col(ProcessRow.lane) == "", col(ProcessRow.id).in_(heads))
+    return or_(col(ProcessRow.lane) == "", ~blocked)
 
 
-def _in_pool(pool: Pool, kinds: Sequence[str]) -> ColumnElement[bool]:
-    # A kind nobody handles any more is taken by the local pool, which says so.
-    own = col(ProcessRow.kind).in_(kinds)
-    return own if pool is Pool.PEERS else or_(own, col(ProcessRow.target) == "")
+# The statements of a turn, built once: SQLAlchemy takes ten times as long to build them as SQLite
+# to run them.
+_ROWS: Any = ProcessRow.__table__  # type: ignore[attr-defined]
+_IS_READY = _ROWS.c.state == "ready"
+_DUE = (
+    select(*_ROWS.c)
+    .where(
+        _IS_READY,
+        _ROWS.c.due_at <= bindparam("now"),
+        _ROWS.c.lease_until <= bindparam("now"),
+        _ROWS.c.target.not_in(bindparam("full", expanding=True)),
+        _ROWS.c.kind.not_in(bindparam("busy", expanding=True)),
+        _at_the_head_of_its_lane(),
+    )
+    .order_by(_ROWS.c.due_at, _ROWS.c.id)
+    .limit(MAX_CANDIDATES)
+    # Another replica's candidates are passed over; SQLite has one writer anyhow.
+    .with_for_update(skip_locked=True)
+)
+_FOLLOWING = (
+    select(_ROWS.c.due_at)
+    .where(_IS_READY, _ROWS.c.due_at > bindparam("now"))
+    .order_by(_ROWS.c.due_at)
+    .limit(1)
+)
+_LEASE = (
+    update(_ROWS)
+    .where(_ROWS.c.id.in_(bindparam("ids", expanding=True)))
+    .values(lease_until=bindparam("until"), attempts=_ROWS.c.attempts + 1)
+)
+_DONE = (
+    update(_ROWS)
+    .where(_ROWS.c.id.in_(bindparam("ids", expanding=True)))
+    .values(state="done", lease_until=0.0)
+)
+_AGAIN = (
+    update(_ROWS)
+    .where(_ROWS.c.id == bindparam("of"))
+    .values(
+        due_at=bindparam("at"),
+        lease_until=0.0,
+        last_error=func.coalesce(bindparam("why"), _ROWS.c.last_error),
+    )
+)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of a process, to be written by the dispatcher: done, or due again."""
+
+    id: int
+    due_at: float | None = None
+    error: str | None = None
+
+
+@dataclass
+class _Load:
+    """What the workers are doing. Only the dispatcher adds to it; the engine's lock guards it."""
+
+    running: Counter[Pool] = field(default_factory=Counter)
+    at_peer: Counter[str] = field(default_factory=Counter)
+    allowed: dict[str, int] = field(default_factory=lambda: defaultdict(lambda: MAX_AT_A_SLOW_PEER))
+
+    def has_room(self, pool: Pool, target: str) -> bool:
+        return self.running[pool] < WORKERS[pool] and self.has_room_at(target)
+
+    def copy(self) -> _Load:
+        return _Load(Counter(self.running), Counter(self.at_peer), self.allowed.copy())
+
+    def full(self) -> list[str]:
+        """The peers that may keep no more workers now."""
+        return [target for target in self.at_peer if not self.has_room_at(target)]
+
+    def has_room_at(self, target: str) -> bool:
+        return not target or self.at_peer[target] < self.allowed[target]
+
+    def begin(self, pool: Pool, target: str) -> None:
+        self.running[pool] += 1
+        if target:
+            self.at_peer[target] += 1
+
+    def end(self, pool: Pool, target: str, *, quick: bool) -> None:
+        self.running[pool] -= 1
+        if not target:
+            return
+        self.at_peer[target] -= 1
+        if self.at_peer[target] <= 0:
+            del self.at_peer[target]
+        most = self.allowed[target] + 1 if quick else MAX_AT_A_SLOW_PEER
+        self.allowed[target] = min(MAX_AT_A_QUICK_PEER, most)
 
 
 class ProcessEngine:
@@ -157,6 +256,11 @@ class ProcessEngine:
         self._generation = 0
         self._stopping = False
         self._threads: list[threading.Thread] = []
+        self._queues: dict[Pool, SimpleQueue[Process | None]] = {
+            pool: SimpleQueue() for pool in Pool
+        }
+        self._load = _Load()
+        self._outcomes: deque[_Outcome] = deque()
         store.on_scheduled(self.wake)
 
     def start(self) -> None:
@@ -167,23 +271,30 @@ class ProcessEngine:
                 .where(col(ProcessRow.state) == "ready", col(ProcessRow.lease_until) > 0)
                 .values(lease_until=0.0)
             )
+        self._thread("dispatcher", self._dispatch)
         for pool, workers in WORKERS.items():
-            kinds = [kind for kind, one in self._handlers.items() if one.pool is pool]
             for number in range(workers):
-                thread = threading.Thread(
-                    target=self._work, args=(pool, kinds), name=f"{pool}-{number}", daemon=True
-                )
-                thread.start()
-                self._threads.append(thread)
+                self._thread(f"{pool}-{number}", self._work, pool)
+
+    def _thread(self, name: str, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Finish the work in hand and start no more."""
+        """Finish the work in hand, write down what came of it, and start no more."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
+        for pool, workers in WORKERS.items():
+            for _ in range(workers):
+                self._queues[pool].put(None)
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        if self._threads:
+            with self._store.transaction() as tx:
+                _write_outcomes(tx.connection(), self._drained())
 
     def wake(self) -> None:
         with self._wake:
@@ -191,67 +302,96 @@ class ProcessEngine:
             self._wake.notify_all()
 
     def healthy(self) -> bool:
-        """Whether every worker that was started still works."""
+        """Whether every thread that was started still works."""
         return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
 
-    def _work(self, pool: Pool, kinds: Sequence[str]) -> None:
+    # ---- the dispatcher ---------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
         while True:
             with self._wake:
                 if self._stopping:
                     return
                 seen = self._generation
-            wait_s = PAUSE_AFTER_TROUBLE_S
+            outcomes = self._drained()
             try:
-                process, wait_s = self._claim(pool, kinds)
-                if process is not None:
-                    self._run(process)
-                    continue
-            except Exception as err:  # a locked or full database must not cost a worker for ever
-                log.error("a worker could not go on", pool=pool, error=str(err)[:300])
+                wait_s = self._turn(outcomes)
+            except Exception as err:  # a locked or full database must not end the node's work
+                self._outcomes.extendleft(reversed(outcomes))
+                log.error("the dispatcher could not go on", error=str(err)[:300])
+                wait_s = PAUSE_AFTER_TROUBLE_S
             with self._wake:
                 if not self._stopping and self._generation == seen:
                     self._wake.wait(wait_s)
 
-    def _claim(self, pool: Pool, kinds: Sequence[str]) -> tuple[Process | None, float]:
-        """Lease the next due row of this pool, or say in how many seconds to look again."""
+    def _turn(self, outcomes: list[_Outcome]) -> float:
+        """Write `outcomes`, lease what is due and has a worker free; the seconds until more is."""
         now = time.time()
-        ready = select(ProcessRow).where(
-            col(ProcessRow.state) == "ready", _in_pool(pool, kinds), _at_the_head_of_its_lane()
-        )
+        leased: list[tuple[Pool, Process]] = []
+        # Workers only make room meanwhile, so what has room in this copy has it.
+        with self._wake:
+            load = self._load.copy()
+        asked = {"now": now, "full": load.full(), "busy": self._kinds_without_worker(load)}
         with self._store.transaction() as tx:
-            due = ready.where(col(ProcessRow.due_at) <= now, col(ProcessRow.lease_until) <= now)
-            candidates = (
-                due.order_by(col(ProcessRow.due_at), col(ProcessRow.id))
-                .limit(MAX_CANDIDATES)
-                # Another worker's candidates are passed over; SQLite has one writer anyhow.
-                .with_for_update(skip_locked=True)
-            )
-            busy = self._busy_subjects(tx, now) if pool is Pool.PEERS else {}
-            for row in tx.exec(candidates):
-                if busy.get(row.target, 0) >= MAX_AT_ONE_PEER:
-                    continue
-                row.lease_until = now + LEASE_S
-                row.attempts += 1
-                tx.add(row)
-                assert row.id is not None
-                claimed = Process(
-                    row.id, row.kind, row.subject, dict(row.payload), row.attempts, row.created_at
-                )
-                return claimed, 0.0
-            waiting = ready.where(col(ProcessRow.due_at) > now)
-            following = tx.exec(waiting.order_by(col(ProcessRow.due_at)).limit(1)).first()
+            database = tx.connection()
+            _write_outcomes(database, outcomes)
+            found = database.execute(_DUE, asked).all()
+            for row in found:
+                pool = self._pool_of(row.kind)
+                if load.has_room(pool, row.target):
+                    load.begin(pool, row.target)
+                    leased.append((pool, _process_of(row)))
+            if leased:
+                ids = [process.id for _, process in leased]
+                database.execute(_LEASE, {"ids": ids, "until": now + LEASE_S})
+            following = database.execute(_FOLLOWING, {"now": now}).scalar()
+        # Not before the leases are written: room that a failed commit took would be lost.
+        with self._wake:
+            for pool, process in leased:
+                self._load.begin(pool, process.target)
+        for pool, process in leased:
+            self._queues[pool].put(process)
+        if leased and len(found) == MAX_CANDIDATES:
+            # There may be more behind these; what has no room now is left out of the next look.
+            return 0.0
         if following is None:
-            return None, IDLE_LOOK_S
-        return None, min(IDLE_LOOK_S, max(0.01, following.due_at - now))
+            return IDLE_LOOK_S
+        return min(IDLE_LOOK_S, max(0.005, float(following) - now))
 
-    def _busy_subjects(self, tx: Session, now: float) -> dict[str, int]:
-        """How many deliveries are under way to each peer."""
-        leased = select(ProcessRow.target, func.count()).where(
-            col(ProcessRow.state) == "ready",
-            col(ProcessRow.lease_until) > now,
-            col(ProcessRow.target) != "",
-        )
-        return dict(tx.exec(leased.group_by(col(ProcessRow.target))).all())
+    def _kinds_without_worker(self, load: _Load) -> list[str]:
+        return [
+            kind
+            for kind, handler in self._handlers.items()
+            if load.running[handler.pool] >= WORKERS[handler.pool]
+        ]
+
+    def _pool_of(self, kind: str) -> Pool:
+        # A kind nobody handles any more is taken by the local pool, which says so.
+        handler = self._handlers.get(kind)
+        return Pool.LOCAL if handler is None else handler.pool
+
+    def _drained(self) -> list[_Outcome]:
+        found = []
+        while self._outcomes:
+            found.append(self._outcomes.popleft())
+        return found
+
+    # ---- the workers ------------------------------------------------------------------------
+
+    def _work(self, pool: Pool) -> None:
+        while True:
+            process = self._queues[pool].get()
+            if process is None:
+                return
+            began = time.monotonic()
+            try:
+                self._run(process)
+            except Exception as err:  # whatever could not be written, the lease runs out in time
+                log.error("a worker could not go on", pool=pool, error=str(err)[:300])
+            quick = time.monotonic() - began < QUICK_S
+            with self._wake:
+                self._load.end(pool, process.target, quick=quick)
+            self.wake()
 
     def _run(self, process: Process) -> None:
         fields = {"process": process.id, "kind": process.kind, "subject": process.subject}
@@ -267,24 +407,19 @@ class ProcessEngine:
             log.error("process failed", **fields, error=str(err), exc_info=not known)
             self._fail(process, handler, str(err) if known else f"internal: {type(err).__name__}")
         else:
-            if later is None:
-                self._set(process, state="done")
-            else:
-                self._set(process, due_at=time.time() + later.after_s)
+            due_at = None if later is None else time.time() + later.after_s
+            self._outcomes.append(_Outcome(process.id, due_at))
 
     def _retry_or_fail(
         self, process: Process, handler: Handler | None, error: str, fields: dict[str, Any]
     ) -> None:
         wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(process.attempts - 1, 10))
-        with self._store.transaction() as tx:
-            row = tx.get_one(ProcessRow, process.id)
-            give_up = time.time() + wait_s > row.give_up_at
-        if give_up:
+        if time.time() + wait_s > process.give_up_at:
             log.warning("process given up", **fields, error=error)
             self._fail(process, handler, error)
             return
         log.info("process will be tried again", **fields, after_s=round(wait_s, 2), error=error)
-        self._set(process, due_at=time.time() + wait_s, last_error=error)
+        self._outcomes.append(_Outcome(process.id, time.time() + wait_s, error))
 
     def _fail(self, process: Process, handler: Handler | None, error: str) -> None:
         """End a process, together with what its failure means for the state that waits for it.
@@ -305,12 +440,29 @@ class ProcessEngine:
             if handler is not None and handler.on_failure is not None and tell:
                 handler.on_failure(tx, process, error)
 
-    def _set(self, process: Process, **values: object) -> None:
-        with self._store.transaction() as tx:
-            row = tx.get_one(ProcessRow, process.id)
-            row.lease_until = 0.0
-            for name, value in values.items():
-                setattr(row, name, value)
-            tx.add(row)
-        if values.get("state") == "done":
-            self.wake()
+
+def _write_outcomes(database: Connection, outcomes: list[_Outcome]) -> None:
+    done = [one.id for one in outcomes if one.due_at is None]
+    if done:
+        database.execute(_DONE, {"ids": done})
+    again = [
+        {"of": one.id, "at": one.due_at, "why": one.error}
+        for one in outcomes
+        if one.due_at is not None
+    ]
+    if again:
+        database.execute(_AGAIN, again)
+
+
+def _process_of(row: Row[Any]) -> Process:
+    """The leased row as its handler sees it, this attempt counted."""
+    return Process(
+        row.id,
+        row.kind,
+        row.subject,
+        dict(row.payload),
+        row.attempts + 1,
+        row.created_at,
+        row.give_up_at,
+        row.target,
+    )

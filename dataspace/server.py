@@ -55,6 +55,8 @@ def serve_home(home: Home) -> None:
         log_level="warning",
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
+        # Nobody here asks for the caller's address, and whoever says X-Forwarded-For may lie.
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     if os.environ.get("DATASPACE_STOP_WITH_PARENT"):

@@ -18,6 +18,8 @@ from ledger.report import Finding
 
 # What a provider's record of an order says in `outcome`; the consumer's says ORDER_SENT.
 ORDER_RECEIVED, ORDER_SENT = "received", "sent"
+# What a party's record of an agreement says in `outcome` once it is over before its time.
+AGREEMENT_ENDED = "ended"
 
 
 @dataclass(frozen=True)
@@ -73,21 +75,37 @@ def _agreements(
                     f"{first.agreement_h}, {_where(other)} has hash "
                     f"{other.agreement_h}.",
                 )
-        actors = {fact.actor for fact in sides}
-        for fact in sides:
-            peer = fact.peer
-            home = None if peer is None else homes.get(peer)
-            settled = settled_before is None or fact.ts < settled_before
-            if home is None or peer in actors or home not in readable or not settled:
-                continue
-            yield Finding(
-                "record-missing",
-                home,
-                None,
-                f"{_where(fact, first=True)} records that {fact.actor} and {peer} concluded "
-                f"agreement {corr}, but the log of {peer} has no record of it"
-                f"{_erasures(readable[home])}.",
-            )
+        # One side's record of the end is missed apart from its record of the beginning.
+        ends = [fact for fact in sides if fact.outcome == AGREEMENT_ENDED]
+        beginnings = [fact for fact in sides if fact.outcome != AGREEMENT_ENDED]
+        yield from _one_sided(corr, "concluded", beginnings, readable, homes, settled_before)
+        yield from _one_sided(corr, "ended", ends, readable, homes, settled_before)
+
+
+def _one_sided(
+    corr: str,
+    what: str,
+    told: Sequence[Fact],
+    readable: Mapping[str, ReadableLog],
+    homes: Mapping[str, str],
+    settled_before: str | None,
+) -> Iterator[Finding]:
+    """What one party records about an agreement and the other, whose log was read, does not."""
+    actors = {fact.actor for fact in told}
+    for fact in told:
+        peer = fact.peer
+        home = None if peer is None else homes.get(peer)
+        settled = settled_before is None or fact.ts < settled_before
+        if home is None or peer in actors or home not in readable or not settled:
+            continue
+        yield Finding(
+            "record-missing",
+            home,
+            None,
+            f"{_where(fact, first=True)} records that {fact.actor} and {peer} {what} "
+            f"agreement {corr}, but the log of {peer} has no record of it"
+            f"{_erasures(readable[home])}.",
+        )
 
 
 def _transcripts(order_h: str, about: Iterable[Fact]) -> Iterator[Finding]:

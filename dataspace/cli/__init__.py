@@ -1,5 +1,6 @@
 """The command line. Every command teaches by --help, prints JSON with --json, and ends with 0, or
-with 1 and one sentence and its remedy on stderr; 2 is a wrong command line, 3 a refused use.
+with 1 and one sentence and its remedy on stderr; 2 is a wrong command line, 3 a refused use, 4 a
+negotiation that waits for a person.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import typer
 
 from dataspace import __version__
 from dataspace.cli import (
+    agreement_commands,
     audit_commands,
     consent_commands,
     log_commands,
+    negotiation_commands,
     node_commands,
+    policy_commands,
+    transfer_commands,
     use_commands,
 )
 from dataspace.cli.shared import out
@@ -29,6 +34,10 @@ app = typer.Typer(
 for _commands in (node_commands.app, use_commands.app):
     app.add_typer(_commands)
 app.add_typer(use_commands.dataset_app, name="dataset")
+app.add_typer(policy_commands.app, name="policy")
+app.add_typer(negotiation_commands.app, name="negotiation")
+app.add_typer(agreement_commands.app, name="agreement")
+app.add_typer(transfer_commands.app, name="transfer")
 app.add_typer(consent_commands.app, name="consent")
 app.add_typer(log_commands.app, name="log")
 app.add_typer(audit_commands.app, name="audit")

@@ -110,12 +110,16 @@ def serve(home: HomeOption = HOME) -> None:
 @reported
 def invite(
     kind: Annotated[ParticipantKind, typer.Option(help="what the invited participant is")],
+    zone: Annotated[
+        list[str] | None,
+        typer.Option(help="an industry park, free-trade zone or group it belongs to; repeatable"),
+    ] = None,
     home: HomeOption = HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Operator only: a code with which one participant of this kind can join the space."""
     with Client.of_home(home) as node:
-        code = node.invite(kind)
+        code = node.invite(kind, zone or ())
     show({"invitation": code}, as_json, lambda: print(code))
 
 

@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from dataspace.client import ApiError, Failed, Refused
+from dataspace.client import ApiError, Failed, Refused, Waiting
 from dataspace.errors import SHOWN
 
-EXIT_ERROR, EXIT_REFUSED = 1, 3
+EXIT_ERROR, EXIT_REFUSED, EXIT_WAITING = 1, 3, 4
 
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
@@ -49,6 +49,10 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             if refusal.refused_by:
                 say(f"  by: {refusal.refused_by}", console=err)
             raise typer.Exit(EXIT_REFUSED) from refusal
+        except Waiting as waiting:
+            say(f"waiting: {waiting.sentence}", console=err)
+            say(f"  look again: dataspace negotiation show {waiting.negotiation}", console=err)
+            raise typer.Exit(EXIT_WAITING) from waiting
         except (ApiError, Failed, TimeoutError, *SHOWN) as error:
             _complain("error", str(error), getattr(error, "remedy", None))
             raise typer.Exit(EXIT_ERROR) from error

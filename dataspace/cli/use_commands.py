@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from dataspace.cli.policy_commands import written
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, err, out, reported, say, show
 from dataspace.client import Client
 from dataspace.errors import InputRejected
@@ -44,8 +45,18 @@ def dataset_add(
     source: Annotated[
         str, typer.Argument(help="a CSV, Parquet or JSON-lines file, or a source URL")
     ],
-    purpose: Annotated[list[str], typer.Option(help="a purpose it may be used for; repeatable")],
-    allow: Annotated[list[str], typer.Option(help="a computation to allow; see: dataspace kinds")],
+    purpose: Annotated[
+        list[str] | None, typer.Option(help="a purpose it may be used for; repeatable")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="a computation to allow; see: dataspace kinds")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            help="a policy in YAML or JSON, instead of the options that say what is allowed"
+        ),
+    ] = None,
     id_column: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,6 +73,10 @@ def dataset_add(
     title: Annotated[str | None, typer.Option(help="what people see")] = None,
     description: Annotated[str, typer.Option(help="what is in it")] = "",
     grade: Annotated[str, typer.Option(help="general, important or core (GB/T 43697)")] = "general",
+    format_: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="let the rows leave: HttpData-PULL, HttpData-PUSH"),
+    ] = None,
     min_cohort: Annotated[int, typer.Option(help="no result about fewer people than this")] = 20,
     days: Annotated[int, typer.Option(help="for how many days from now", min=1, max=36500)] = 365,
     max_uses: Annotated[int | None, typer.Option(help="how many computations a contract")] = None,
@@ -77,6 +92,8 @@ def dataset_add(
 
     Example: dataspace dataset add residents residents.csv --id resident_id=resident-id/1
              --group district --allow psi-cardinality/1 --purpose public-health-research
+    Example: dataspace dataset add parks parks.csv --id name --policy open.yaml
+             --format HttpData-PULL
     """
     columns = [
         *_columns(id_column, "identifier", "canonicaliser"),
@@ -87,6 +104,11 @@ def dataset_add(
         raise InputRejected(
             "a dataset is published with at least one column",
             remedy="give --id, --value or --group",
+        )
+    if (policy is None) != bool(allow and purpose):
+        raise InputRejected(
+            "what is allowed is said by --allow and --purpose, or by --policy",
+            remedy="give both --allow and --purpose, or --policy FILE",
         )
     terms = {
         "computations": allow,
@@ -107,7 +129,9 @@ def dataset_add(
             title=title,
             description=description,
             grade=grade,
-            terms=terms,
+            formats=format_ or (),
+            terms=None if policy is not None else terms,
+            policy=None if policy is None else written(policy),
         )
 
     def render() -> None:
@@ -118,8 +142,38 @@ def dataset_add(
                 f"{report['blank']} blank, {report['duplicates']} repeated, "
                 f"invalid {report['invalid'] or 'none'}",
             )
+        for remark in made["remarks"]:
+            say(f"  {remark['severity']}: {remark['sentence']}")
 
     show(made, as_json, render)
+
+
+@dataset_app.command("withdraw")
+@reported
+def dataset_withdraw(
+    dataset: Annotated[str, typer.Argument(help="its id in the catalogue")],
+    home: HomeOption = HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Offer a dataset no longer. Agreements about it go on; end them one by one."""
+    with Client.of_home(home) as node:
+        node.withdraw(dataset)
+    show({"withdrawn": dataset}, as_json, lambda: say(dataset, head="withdrawn", style="yellow"))
+
+
+@dataset_app.command("policy")
+@reported
+def dataset_policy(
+    dataset: Annotated[str, typer.Argument(help="its id in the catalogue")],
+    policy: Annotated[Path, typer.Argument(help="a policy in YAML or JSON")],
+    home: HomeOption = HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Offer a dataset under another policy; agreements keep theirs."""
+    asked = {"policy": written(policy)}
+    with Client.of_home(home) as node:
+        found = node.call("PUT", f"/api/datasets/{dataset}/policy", asked)
+    show(found, as_json, lambda: say(dataset, head="offered anew", style="green"))
 
 
 @dataset_app.command("list")
@@ -150,12 +204,22 @@ def negotiate(
     provider: Annotated[str, typer.Argument(help="the provider's node, by URL or DID")],
     dataset: Annotated[str, typer.Argument(help="the dataset's id in its catalogue")],
     offer: Annotated[str | None, typer.Option(help="which offer, where there are several")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="propose the terms of this file instead of the offer's")
+    ] = None,
+    reuse: Annotated[
+        bool, typer.Option(help="take an agreement in force on the same terms, if there is one")
+    ] = False,
     home: HomeOption = HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Negotiate an agreement on a dataset's offer and print the agreement's id."""
+    """Negotiate an agreement on a dataset's offer and print the agreement's id.
+
+    Ends with 3 when refused, and with 4 when a person of either side has to decide first.
+    """
+    terms = written(policy) if policy is not None else None
     with Client.of_home(home) as node:
-        agreement = node.negotiate(provider, dataset, offer=offer)
+        agreement = node.negotiate(provider, dataset, offer=offer, policy=terms, reuse=reuse)
     show({"agreement": agreement}, as_json, lambda: print(agreement))
 
 
@@ -185,6 +249,9 @@ def compute(
     purpose: Annotated[str, typer.Option(help="what for: the contract is asked about it")],
     min_cohort: Annotated[
         int | None, typer.Option(help="no result about fewer people; the contracts' own otherwise")
+    ] = None,
+    spatial: Annotated[
+        str | None, typer.Option(help="the division it is about (GB/T 2260), such as 4403")
     ] = None,
     input_file: Annotated[
         Path | None, typer.Option("--input", help="your own file, where you take part with data")
@@ -224,6 +291,7 @@ def compute(
             agreement,
             purpose=purpose,
             min_cohort=min_cohort,
+            spatial=spatial,
             groups=group or (),
             own=own,
             timeout_s=timeout,
@@ -258,7 +326,7 @@ def _columns(named: list[str] | None, role: str, option: str | None) -> list[dic
 
 def _print_datasets(datasets: list[dict[str, Any]]) -> None:
     from contracts.odrl import Offer
-    from contracts.templates import describe
+    from contracts.plain_words import describe
 
     if not datasets:
         say("nothing is offered")

@@ -131,7 +131,7 @@ class Computations:
                     kind=row.kind,
                     purpose=row.purpose,
                 )
-                self._node.transfers.request(tx, part.agreement, row)
+                self._node.transfers.order(tx, part.agreement, row)
             schedule(tx, EXPIRE, row.id, after_s=self._node.home.settings.computation_deadline_s)
         return row
 
@@ -146,8 +146,11 @@ class Computations:
         if all(state == "STARTED" for state in states):
             schedule(tx, RUN, row.id)
 
-    def transfer_terminated(self, tx: Session, transfer: TransferRow, *, code: str) -> None:
-        """A participant refused or failed: the whole computation ends, and the others are told."""
+    def transfer_terminated(
+        self, tx: Session, transfer: TransferRow, *, code: str, by_us: bool = False
+    ) -> None:
+        """A participant refused, failed or ended it: the whole computation ends, and the others
+        are told; `by_us` says that our own owner did."""
         row = tx.get(ComputationRow, transfer.computation)
         if row is None or row.status in TERMINAL:
             return
@@ -160,7 +163,7 @@ class Computations:
             reason,
             clause=transfer.clause,
             remedy=transfer.remedy,
-            refused_by=transfer.peer,
+            refused_by=self._node.did if by_us else transfer.peer,
         )
         self._terminate_transfers(tx, row.id, "another participant ended the computation")
         self._node.sessions.cancel(row.id, Unavailable(f"the computation was ended: {reason}"))

@@ -21,6 +21,7 @@ from contracts.order import ComputationOrder, OrderParticipant
 from contracts.party import Party
 from dataspace.errors import InputRejected, NotFound
 from dataspace.protocol.catalogues import fetch_dataset
+from dataspace.protocol.transfer_rows import refusal_of
 from dataspace.store.tables import AgreementRow
 from privacy.kinds import CONSUMER, Kind
 from privacy.paillier import PublicKey
@@ -43,7 +44,8 @@ class ComputationRequest(BaseModel):
 
     `agreements` are in the order of the kind's provider roles (left, right; provider-1, …).
     `columns` gives, for each agreement, the column to use in a role where the dataset publishes
-    more than one. `min_cohort` defaults to the largest any agreement demands.
+    more than one. `min_cohort` defaults to the largest any agreement demands. `spatial` is the
+    administrative division (GB/T 2260 code) the use is about, where an agreement wants to know.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +54,7 @@ class ComputationRequest(BaseModel):
     agreements: tuple[str, ...] = Field(min_length=1, max_length=16)
     purpose: str = Field(min_length=1, max_length=200)
     min_cohort: int | None = Field(default=None, ge=0, le=1_000_000)
+    spatial: str | None = Field(default=None, pattern=r"^[0-9]{2,12}$")
     columns: dict[str, dict[str, str]] = Field(default_factory=dict)
     groups: tuple[str, ...] = Field(default=(), max_length=256)
     own: OwnInput | None = None
@@ -75,6 +78,9 @@ def find_part(node: Node, kind: Kind, agreement_id: str, asked: ComputationReque
             f"this node holds no agreement {agreement_id[:80]!r} as consumer",
             remedy="negotiate one first: dataspace negotiate PROVIDER DATASET",
         )
+    ended = refusal_of(agreement)
+    if ended is not None:
+        raise ended
     dataset = fetch_dataset(node.peers, agreement.provider, agreement.dataset)
     wanted = asked.columns.get(agreement_id, {})
     number = asked.agreements.index(agreement_id)
@@ -113,6 +119,7 @@ def make_order(
         participants=(*participants, own),
         purpose=asked.purpose,
         min_cohort=demanded if asked.min_cohort is None else asked.min_cohort,
+        spatial=asked.spatial,
         public_key=public_key.to_hex() if public_key else None,
         groups=groups if "group" in _all_columns(kind) else (),
         nonce=secrets.token_urlsafe(16),

@@ -6,6 +6,7 @@ can ask the policy again and must get the same answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,13 +34,18 @@ def judge(
     dataset: DatasetRow,
     *,
     recipient_kind: str,
+    recipient_zones: Sequence[str],
     now: datetime,
 ) -> Judgement:
-    """Decide about our part `me` of `order` under `agreement`."""
+    """Decide about our part `me` of `order` under `agreement`; the recipient is as its membership
+    credential describes it."""
     facts = Facts(
         now=now,
         use_count=agreement.use_count,
         recipient_role=recipient_kind,
+        recipient_zones=tuple(recipient_zones),
+        # What waits for a person's approval does not become an agreement without it.
+        approved=True,
         grade=dataset.grade,
         # A consented source yields no row without a consent that covers this use.
         consent=isinstance(open_source(dataset.source), ConsentedSource) or None,
@@ -47,20 +53,22 @@ def judge(
     mismatch = _mismatch(order, me, dataset)
     if mismatch is not None:
         return Judgement(facts, mismatch)
-    decision = ask(Agreement.model_validate(agreement.document), order, facts)
+    document = Agreement.model_validate(agreement.document)
+    # The policy's own answer: a pure function of what an auditor can hold too.
+    decision = decide(document, request_of(order), facts)
     return Judgement(facts, None if decision.allowed else _refusal(decision))
 
 
-def ask(agreement: Agreement, order: ComputationOrder, facts: Facts) -> Decision:
-    """The policy's own answer: a pure function of what an auditor can hold too."""
-    request = Request(
+def request_of(order: ComputationOrder) -> Request:
+    """What an order asks a policy."""
+    return Request(
         action="use",
         assignee=order.consumer,
         purpose=order.purpose,
         computation=order.kind,
         min_cohort=order.min_cohort,
+        spatial=order.spatial,
     )
-    return decide(agreement, request, facts)
 
 
 def _mismatch(order: ComputationOrder, me: OrderParticipant, dataset: DatasetRow) -> Denied | None:

@@ -110,6 +110,7 @@ class Inbox:
         self._frames: dict[tuple[str, int], _Frame] = {}
         self._next: dict[str, int] = {}
         self._buffered_bytes = 0
+        self._held = False
         self._closed: NodeError | None = None
 
     def put(self, chunk: Chunk) -> None:
@@ -148,11 +149,13 @@ class Inbox:
             key = (wanted.sender, sequence)
             while True:
                 frame = self._frames.get(key)
-                if frame is not None and frame.complete:
+                if frame is not None and frame.complete and not self._held:
                     break
                 if self._closed is not None:
                     raise self._closed
                 left_s = deadline - time.monotonic()
+                if left_s <= 0 and self._held:
+                    raise _suspended_too_long()
                 if left_s <= 0:
                     raise Unavailable(
                         f"no frame {wanted.name!r} came from {wanted.sender} before the deadline",
@@ -182,6 +185,28 @@ class Inbox:
             if self._changed.wait_for(lambda: self._closed is not None, wait_s):
                 assert self._closed is not None
                 raise self._closed
+
+    def hold(self) -> None:
+        """Let the role go no further until `release`."""
+        with self._changed:
+            self._held = True
+
+    def release(self) -> None:
+        with self._changed:
+            self._held = False
+            self._changed.notify_all()
+
+    def await_release(self, deadline: float) -> None:
+        """Wait while held. Raises Unavailable when `deadline` passes, or the reason of a close."""
+        with self._changed:
+            free = self._changed.wait_for(
+                lambda: not self._held or self._closed is not None,
+                max(0.0, deadline - time.monotonic()),
+            )
+            if self._closed is not None:
+                raise self._closed
+            if not free:
+                raise _suspended_too_long()
 
     def close(self, reason: NodeError) -> None:
         """Wake whoever waits with `reason`; take nothing more."""
@@ -219,6 +244,8 @@ class Sessions:
         self._peers = peers
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
+        # Orders that are suspended, whether or not their session is open yet.
+        self._held: set[str] = set()
         self.budget = Budget(MAX_NODE_BUFFERED_BYTES)
 
     def find(self, order_id: str) -> Session | None:
@@ -243,6 +270,8 @@ class Sessions:
             for key in ended[: max(0, len(ended) - MAX_ENDED)]:
                 del self._sessions[key]
             self._sessions[session.order_id] = session
+            if session.order_id in self._held:
+                session.inbox.hold()
         threading.Thread(
             target=self._run,
             args=(session, start, finish),
@@ -262,9 +291,28 @@ class Sessions:
 
     def cancel(self, order_id: str, reason: NodeError) -> None:
         """End a session from outside; its role is closed at its next step."""
-        session = self.find(order_id)
+        with self._lock:
+            self._held.discard(order_id)
+            session = self._sessions.get(order_id)
         if session is not None:
             session.inbox.close(reason)
+
+    def hold(self, order_id: str) -> None:
+        """Suspend a session: its role sends and takes nothing more until it is released. One that
+        is not open yet will be held from its first step."""
+        with self._lock:
+            self._held.add(order_id)
+            session = self._sessions.get(order_id)
+            if session is not None:
+                session.inbox.hold()
+
+    def release(self, order_id: str) -> None:
+        """Let a session go on; its deadline has not moved."""
+        with self._lock:
+            self._held.discard(order_id)
+            session = self._sessions.get(order_id)
+            if session is not None:
+                session.inbox.release()
 
     def close(self) -> None:
         with self._lock:
@@ -288,6 +336,8 @@ class Sessions:
         finally:
             session.ended = True
             session.inbox.close(SessionClosed("it is finished"))
+            with self._lock:
+                self._held.discard(session.order_id)
         try:
             finish(end)
         except Exception:  # nobody is left to raise to; the row stays RUNNING and says so at start
@@ -328,6 +378,7 @@ class Sessions:
                 remedy="use fewer rows in one computation",
             )
         for number, piece in enumerate(pieces):
+            session.inbox.await_release(session.deadline)
             headers = {
                 "content-type": "application/octet-stream",
                 "content-digest": content_digest(piece),
@@ -367,6 +418,13 @@ class Sessions:
 def content_digest(body: bytes) -> str:
     """`Content-Digest` header value of `body` (RFC 9530)."""
     return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+
+def _suspended_too_long() -> Unavailable:
+    return Unavailable(
+        "the computation was suspended until its deadline",
+        remedy="resume the transfer sooner, or order again",
+    )
 
 
 def _verify_chunk(chunk: Chunk) -> None:

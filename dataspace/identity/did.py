@@ -161,6 +161,20 @@ class Resolver:
             raise ProtocolViolation(f"{did} does not list the key named in the token")
         return keys[kid]
 
+    def known_key(self, kid: str) -> VerificationKey:
+        """`key` without fetching anything, for use inside a transaction: whoever has just been
+        authenticated is known. Raises ProtocolViolation, or Unavailable for an unknown DID."""
+        did = kid.partition("#")[0]
+        if did.startswith("did:key:"):
+            return _key_of_did_key(did)
+        with self._lock:
+            cached = self._cache.get(did)
+        if cached is None:
+            raise Unavailable(f"the DID document of {did} is not at hand", remedy="send it again")
+        if kid not in cached.keys:
+            raise ProtocolViolation(f"{did} does not list the key named in the signature")
+        return cached.keys[kid]
+
     def keys(self, did: str) -> list[VerificationKey]:
         """All keys `did` lists for authentication."""
         return list(self._keys(did)[0].values())

@@ -9,8 +9,9 @@ one request: its `jti` goes into the verifier's replay table.
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,6 +28,9 @@ TOKEN_LIFETIME_S = 60
 # Clocks of two honest nodes may differ by this much.
 CLOCK_SKEW_S = 30
 MAX_TOKEN_BYTES = 8 * 1024
+# A credential travels with every request, so what it names is bounded.
+MAX_ZONES = 32
+ZONE = re.compile(r"[^\s\x00-\x1f]{1,64}")
 CREDENTIAL_LIFETIME_S = 30 * 86400
 
 KeyOf = Callable[[str], VerificationKey]
@@ -53,6 +57,7 @@ class Member:
     did: str
     kind: ParticipantKind
     name: str
+    zones: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,9 +124,18 @@ def peek_token(token: str) -> tuple[str, str | None]:
 
 
 def issue_credential(
-    operator: Identity, *, subject: str, kind: ParticipantKind, name: str, now: int
+    operator: Identity,
+    *,
+    subject: str,
+    kind: ParticipantKind,
+    name: str,
+    now: int,
+    zones: Sequence[str] = (),
 ) -> str:
     """A membership credential as VC-JWT (W3C VC Data Model 1.1 §6.3.1), valid for thirty days."""
+    about: dict[str, object] = {"id": subject, "kind": kind.value, "name": name}
+    if zones:
+        about["zones"] = list(zones)
     claims = {
         "iss": operator.did,
         "sub": subject,
@@ -132,7 +146,7 @@ def issue_credential(
         "vc": {
             "@context": ["https://www.w3.org/2018/credentials/v1"],
             "type": ["VerifiableCredential", "MembershipCredential"],
-            "credentialSubject": {"id": subject, "kind": kind.value, "name": name},
+            "credentialSubject": about,
         },
     }
     header = {"alg": "Ed25519", "kid": operator.kid, "typ": "JWT"}
@@ -147,8 +161,9 @@ def renewal_time(credential: str) -> float:
 
 def open_credential(
     credential: str, *, subject: str, operator: str, now: int, key_of: KeyOf
-) -> Member:
-    """What `operator` says of `subject`. Raises Unauthenticated saying what is wrong."""
+) -> tuple[Member, int]:
+    """What `operator` says of `subject`, and until when (UNIX seconds). Raises Unauthenticated
+    saying what is wrong."""
     claims = _open(credential, "membership credential", key_of)
     if claims.get("iss") != operator:
         raise Unauthenticated(
@@ -157,7 +172,9 @@ def open_credential(
         )
     if claims.get("sub") != subject:
         raise Unauthenticated("the membership credential belongs to another participant")
-    _verify_times(claims, now, "membership credential", "ask the operator for a new one")
+    expires_at = _verify_times(
+        claims, now, "membership credential", "ask the operator for a new one"
+    )
     vc = claims.get("vc")
     about = vc.get("credentialSubject") if isinstance(vc, dict) else None
     if not isinstance(about, dict) or about.get("id") != subject:
@@ -166,7 +183,15 @@ def open_credential(
         kind = ParticipantKind(str(about.get("kind")))
     except ValueError as err:
         raise Unauthenticated("the membership credential names an unknown kind") from err
-    return Member(did=subject, kind=kind, name=str(about.get("name", "")))
+    zones = about.get("zones", [])
+    if not isinstance(zones, list) or len(zones) > MAX_ZONES or not all(map(_is_zone, zones)):
+        raise Unauthenticated("the membership credential's zones are not a list of names")
+    member = Member(did=subject, kind=kind, name=str(about.get("name", "")), zones=tuple(zones))
+    return member, expires_at
+
+
+def _is_zone(value: object) -> bool:
+    return isinstance(value, str) and ZONE.fullmatch(value) is not None
 
 
 def _open(token: str, what: str, key_of: KeyOf) -> dict[str, object]:

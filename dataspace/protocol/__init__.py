@@ -1,14 +1,29 @@
 """The Dataspace Protocol 2025-1 over HTTPS: both roles, state machines from `contracts`."""
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 from contracts.messages import Document
+from contracts.strategy import NegotiationStrategy, negotiate
+from contracts.transfer_strategy import TransferStrategy, default_transfer
 from dataspace.errors import ProtocolViolation
 
 # Where the protocol is bound under a node's address; version discovery says so to peers.
 BASE = "/dsp/2025-1"
 
 UNKNOWN_PID = "urn:unknown"
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How a node plays the protocol by itself: what it does next, and how soon.
+
+    `pause_s` is the time between reaching a state and our own next move.
+    """
+
+    negotiation: NegotiationStrategy = negotiate
+    transfer: TransferStrategy = default_transfer
+    pause_s: float = 0.0
 
 
 class Pids(TypedDict):

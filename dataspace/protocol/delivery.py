@@ -6,6 +6,7 @@ least once; the `Message-Id` is the same each time.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ import structlog
 from sqlmodel import Session
 
 from dataspace.answer import Answer
-from dataspace.errors import NodeError
-from dataspace.processes import Handler, Pool, Process, schedule
+from dataspace.errors import NodeError, Unavailable
+from dataspace.processes import GIVE_UP_S, Handler, Pool, Process, schedule
 
 if TYPE_CHECKING:
     from dataspace.node import Node
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("dataspace.delivery")
 
 DELIVER = "deliver"
+# A peer may still be writing down what it answered a moment ago when our next message comes.
+SETTLING_S = 3.0
 
 
 class Message(Protocol):
@@ -34,9 +37,12 @@ class Message(Protocol):
 
 @dataclass(frozen=True)
 class Reaction:
-    """What happens after a message was answered or could not be delivered."""
+    """What happens after a message was answered or could not be delivered.
 
-    answered: Callable[[Session, str, Answer], None] | None = None
+    `answered` is given the subject, the answer, and the state that the message announced.
+    """
+
+    answered: Callable[[Session, str, Answer, str], None] | None = None
     refused: Callable[[Session, str, str], None] | None = None
 
 
@@ -66,22 +72,36 @@ class Delivery:
         to: str,
         url: str,
         subject: str,
+        state: str = "",
         reaction: str = "",
+        heed: bool = True,
         last: bool = False,
+        give_up_after_s: float = GIVE_UP_S,
     ) -> None:
-        """Queue `message` for the participant `to` in the caller's transaction.
+        """Queue `message`, which announces `state`, for `to` in the caller's transaction.
 
-        `last` marks a message that ends its process: if the peer refuses it, nothing follows.
+        Without `heed` nothing follows from the answer but that it came. `last` marks a message that
+        ends its process: if the peer refuses it, nothing follows.
         """
         payload: dict[str, Any] = {
             "to": to,
             "url": url,
             "body": message.to_bytes().decode(),
             "message_id": str(uuid.uuid4()),
+            "state": state,
             "reaction": reaction,
+            "heed": heed,
             "last": last,
         }
-        schedule(tx, DELIVER, subject, payload, lane=f"{DELIVER}:{subject}", target=to)
+        schedule(
+            tx,
+            DELIVER,
+            subject,
+            payload,
+            lane=f"{DELIVER}:{subject}",
+            target=to,
+            give_up_after_s=give_up_after_s,
+        )
 
     def _deliver(self, process: Process) -> None:
         asked = process.payload
@@ -92,6 +112,9 @@ class Delivery:
             body=asked["body"].encode(),
             headers={"message-id": asked["message_id"]},
         )
+        settling = time.time() - process.created_at < SETTLING_S
+        if answer.status in (404, 409) and settling:
+            raise Unavailable(f"{asked['to']} does not know of this yet: {answer.reason()}")
         if 400 <= answer.status < 500 and asked["last"]:
             # Both sides may end a process at the same moment; each then refuses the other's word.
             log.info("peer had ended it already", subject=process.subject, to=asked["to"])
@@ -99,9 +122,9 @@ class Delivery:
         if answer.status >= 300:
             raise Rejected(f"{asked['to']} refused the message: {answer.reason()}")
         reaction = self._reactions.get(asked["reaction"])
-        if reaction is not None and reaction.answered is not None:
+        if reaction is not None and reaction.answered is not None and asked["heed"]:
             with self._node.store.transaction() as tx:
-                reaction.answered(tx, process.subject, answer)
+                reaction.answered(tx, process.subject, answer, asked["state"])
 
     def _failed(self, tx: Session, process: Process, error: str) -> None:
         reaction = self._reactions.get(process.payload["reaction"])

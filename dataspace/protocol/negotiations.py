@@ -1,7 +1,8 @@
 """Contract negotiation: both roles, driven by events and judged by the one state table.
 
-A message that came changes the state and answers; what we do next is a process of its own, so that
-our answer is out before our next message. Our own moves go through the same table.
+A peer's message, the state it leads to, our strategy's next move and the message that tells it are
+one transaction, so a negotiation never stands where nobody is about to move it: the word is with
+the peer (and a deadline ends that), with a person of ours, or in the outbox.
 """
 
 from __future__ import annotations
@@ -9,45 +10,53 @@ from __future__ import annotations
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlmodel import Session, col, select
+import structlog
+from sqlmodel import Session, col, func, select
 
 from contracts import messages as dsp
-from contracts.evaluation import Facts
 from contracts.negotiation import (
     TERMINAL,
-    Action,
     NegotiationMessage,
     NegotiationState,
-    Party,
-    Verb,
-    consumer_action,
+    may_follow_up,
     next_state,
-    provider_action,
 )
-from contracts.odrl import Agreement, Offer, agreement_from
-from contracts.prospect import decide_prospect
+from contracts.odrl import Agreement, Offer
+from contracts.party import Party
+from contracts.planning import approval_required
+from contracts.strategy import Action, Verb
 from dataspace.answer import Answer
-from dataspace.canonical import canonical_hash
-from dataspace.errors import InputRejected, NotFound, ProtocolViolation
-from dataspace.evidence import origin_of_url
+from dataspace.errors import InputRejected, NotFound, ProtocolViolation, Unavailable
 from dataspace.identity.tokens import Member
-from dataspace.processes import Handler, Process, schedule
-from dataspace.protocol import BASE, UNKNOWN_PID, Pids, verify_pids
-from dataspace.protocol.catalogues import fetch_dataset
+from dataspace.processes import Handler, Later, Process, schedule
+from dataspace.protocol import BASE, verify_pids
 from dataspace.protocol.delivery import Reaction
+from dataspace.protocol.explanation import explanation_of
+from dataspace.protocol.negotiation_rows import (
+    as_message,
+    message_of,
+    peer_pid_in,
+    pids,
+    situation_of,
+)
 from dataspace.store.tables import AgreementRow, DatasetRow, NegotiationRow
-from ledger.entry import EntryType
 
 if TYPE_CHECKING:
     from dataspace.node import Node
 
+log = structlog.get_logger("dataspace.negotiations")
+
 STEP = "negotiation-step"
 EXPIRE = "expire-negotiation"
-# Both sides act at once; who has said nothing for this long has gone.
+# Nodes act at once; one that has said nothing for this long has gone.
 DEADLINE_S = 900.0
-REQUEST_REACTION = "negotiation-requested"
+# A person reads mail, has weekends and holidays.
+PERSON_DEADLINE_S = 14 * 86400.0
+# Offers nobody asked for are read by people; one provider may not bury the others' under its own.
+MAX_UNASKED_OFFERS = 16
+BEGIN_REACTION = "negotiation-requested"
 STEP_REACTION = "negotiation-message"
 
 
@@ -56,269 +65,275 @@ class Negotiations:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        node.delivery.on(REQUEST_REACTION, Reaction(self._requested, self._undelivered))
-        node.delivery.on(STEP_REACTION, Reaction(None, self._undelivered))
+        node.delivery.on(BEGIN_REACTION, Reaction(self._begun, self._undelivered))
+        node.delivery.on(STEP_REACTION, Reaction(self._told, self._undelivered))
 
     def handlers(self) -> dict[str, Handler]:
         return {STEP: Handler(self._step, self._step_failed), EXPIRE: Handler(self._expire)}
 
-    # ---- our owner asks ---------------------------------------------------------------------
+    # ---- our side begins ----------------------------------------------------------------------
 
-    def request(self, provider: str, dataset_id: str, offer_id: str | None = None) -> str:
-        """Ask `provider` (a DID) for an agreement on the dataset's offer; returns our pid."""
-        dataset = fetch_dataset(self._node.peers, provider, dataset_id)
-        offers = {offer.id: offer for offer in dataset.has_policy}
-        if offer_id is not None and offer_id not in offers:
-            raise NotFound(
-                f"dataset {dataset_id!r} has no offer {offer_id[:80]!r}",
-                remedy=f"choose from: {', '.join(offers)}",
-            )
-        chosen = offers[offer_id] if offer_id else next(iter(offers.values()))
-        offer = chosen.for_message(dataset_id).model_copy(
-            update={"assigner": provider, "assignee": self._node.did}
+    def begin(
+        self, provider: str, callback: str, offer: Offer, *, renews: str | None = None
+    ) -> str:
+        """Request an agreement on `offer`, which names its target, at the address `callback`."""
+        now = time.time()
+        row = NegotiationRow(
+            pid=new_pid(),
+            role=Party.CONSUMER.value,
+            peer=provider,
+            callback=callback,
+            dataset=offer.target or "",
+            state=next_state(None, Party.CONSUMER, NegotiationMessage.REQUEST),
+            offer=offer.to_json(),
+            rounds=1,
+            renews=renews,
+            created_at=now,
+            updated_at=now,
         )
-        pid = _new_pid()
-        callback = f"{self._node.peers.url_of(provider)}{BASE}"
+        row.deadline_at = now + _patience_s(row)
         with self._node.store.transaction() as tx:
-            state = next_state(None, Party.CONSUMER, NegotiationMessage.REQUEST)
-            tx.add(
-                NegotiationRow(
-                    pid=pid,
-                    role=Party.CONSUMER.value,
-                    peer=provider,
-                    callback=callback,
-                    dataset=dataset_id,
-                    state=state,
-                    offer=offer.to_json(),
-                    created_at=time.time(),
-                    updated_at=time.time(),
-                )
-            )
-            message = dsp.ContractRequestMessage(
-                consumer_pid=pid, offer=offer, callback_address=f"{self._node.home.url}{BASE}"
-            )
-            schedule(tx, EXPIRE, pid, after_s=DEADLINE_S)
-            self._node.delivery.queue(
-                tx,
-                message,
-                to=provider,
-                url=f"{callback}/negotiations/request",
-                subject=pid,
-                reaction=REQUEST_REACTION,
-            )
-        return pid
+            self.start(tx, row, Action(Verb.REQUEST, offer=offer))
+            return row.pid
 
-    def get(self, pid: str) -> NegotiationRow:
-        with self._node.store.transaction() as tx:
-            row = tx.get(NegotiationRow, pid)
+    def start(self, tx: Session, row: NegotiationRow, action: Action) -> None:
+        """Store a negotiation that we begin, and send its first message."""
+        tx.add(row)
+        self._watch(tx, row)
+        self._tell(tx, row, action)
+
+    def get(self, tx: Session, pid: str) -> NegotiationRow:
+        """The negotiation by our pid. Raises NotFound."""
+        row = tx.get(NegotiationRow, pid)
         if row is None:
             raise NotFound("there is no such negotiation at this node", remedy="check its id")
         return row
 
-    def all(self) -> list[NegotiationRow]:
-        newest = select(NegotiationRow).order_by(col(NegotiationRow.created_at).desc())
-        with self._node.store.transaction() as tx:
-            return list(tx.exec(newest).all())
-
-    def agreements(self) -> list[AgreementRow]:
-        newest = select(AgreementRow).order_by(col(AgreementRow.finalized_at).desc())
-        with self._node.store.transaction() as tx:
-            return list(tx.exec(newest).all())
-
     # ---- a peer's message -------------------------------------------------------------------
 
     def show(self, tx: Session, peer: Member, pid: str) -> dsp.ContractNegotiation:
-        return _as_message(self._own(tx, peer, pid))
+        return as_message(self._own(tx, peer, pid))
 
     def receive_request(
         self, tx: Session, peer: Member, message: dsp.ContractRequestMessage
     ) -> dsp.ContractNegotiation:
         """A consumer's first message. A repetition gets the negotiation it already has."""
-        existing = tx.exec(
-            select(NegotiationRow).where(
-                NegotiationRow.role == Party.PROVIDER.value,
-                NegotiationRow.peer == peer.did,
-                NegotiationRow.peer_pid == message.consumer_pid,
-            )
-        ).first()
+        existing = self._known(tx, Party.PROVIDER, peer, message.consumer_pid)
         if existing is not None:
-            return _as_message(existing)
+            return as_message(existing)
         if message.callback_address is None:
             raise ProtocolViolation("callbackAddress: the first request must say where to answer")
         dataset = self._offered(tx, message.offer)
-        row = NegotiationRow(
-            pid=_new_pid(),
-            role=Party.PROVIDER.value,
-            peer=peer.did,
-            peer_pid=message.consumer_pid,
-            callback=self._node.peers.callback_of(peer.did, message.callback_address),
-            dataset=dataset.id,
-            state=next_state(None, Party.CONSUMER, NegotiationMessage.REQUEST),
-            offer=message.offer.to_json(),
-            peer_kind=peer.kind.value,
-            created_at=time.time(),
-            updated_at=time.time(),
+        row = self._new_row(
+            Party.PROVIDER, peer, message.consumer_pid, message.callback_address, dataset.id
         )
-        tx.add(row)
-        schedule(tx, EXPIRE, row.pid, after_s=DEADLINE_S)
-        self._schedule_step(tx, row)
-        return _as_message(row)
+        row.state = next_state(None, Party.CONSUMER, NegotiationMessage.REQUEST)
+        row.offer = message.offer.to_json()
+        return self._received_first(tx, row)
 
-    def receive(self, tx: Session, peer: Member, pid: str, message: dsp.Document) -> None:
+    def receive_offer(
+        self, tx: Session, peer: Member, message: dsp.ContractOfferMessage
+    ) -> dsp.ContractNegotiation:
+        """A provider's offer that nobody here asked for; a person answers it."""
+        existing = self._known(tx, Party.CONSUMER, peer, message.provider_pid)
+        if existing is not None:
+            return as_message(existing)
+        if message.callback_address is None:
+            raise ProtocolViolation("callbackAddress: the first offer must say where to answer")
+        waiting = select(func.count()).where(
+            NegotiationRow.peer == peer.did,
+            NegotiationRow.role == Party.CONSUMER.value,
+            col(NegotiationRow.waiting).is_not(None),
+        )
+        if tx.exec(waiting).one() >= MAX_UNASKED_OFFERS:
+            raise Unavailable(
+                f"{MAX_UNASKED_OFFERS} of your offers wait here already",
+                remedy="offer again when they are answered",
+            )
+        row = self._new_row(
+            Party.CONSUMER,
+            peer,
+            message.provider_pid,
+            message.callback_address,
+            message.offer.target or "",
+        )
+        row.state = next_state(None, Party.PROVIDER, NegotiationMessage.OFFER)
+        row.agreement = message.offer.to_json()
+        return self._received_first(tx, row)
+
+    def receive(
+        self, tx: Session, peer: Member, pid: str, message: dsp.Document
+    ) -> dsp.ContractNegotiation:
         """Any later message of either side. Raises IllegalTransition where the table has no arc."""
         row = self._own(tx, peer, pid)
-        kind = dsp.negotiation_message(message)
-        verify_pids(message, _pids(row))
+        verify_pids(message, pids(row))
         theirs = Party.CONSUMER if row.role == Party.PROVIDER.value else Party.PROVIDER
-        state = next_state(NegotiationState(row.state), theirs, kind)
-        if isinstance(message, dsp.ContractRequestMessage):
-            row.offer = message.offer.to_json()
-            self._offered(tx, message.offer)
-        elif isinstance(message, dsp.ContractOfferMessage):
-            row.agreement = message.offer.to_json()
-        elif isinstance(message, dsp.ContractAgreementMessage):
-            if tx.get(AgreementRow, message.agreement.id) is not None:
-                raise ProtocolViolation("agreement.@id: it is the id of another agreement")
-            row.agreement = message.agreement.to_json()
-        elif isinstance(message, dsp.ContractNegotiationTerminationMessage):
-            row.reason = _reason_of(message.reason) or message.code or "the peer ended it"
-        row.peer_pid = row.peer_pid or _peer_pid(row, message)
-        row.state, row.updated_at = state, time.time()
+        state = next_state(NegotiationState(row.state), theirs, dsp.negotiation_message(message))
+        self._take_in(tx, row, message)
+        row.peer_pid = row.peer_pid or peer_pid_in(row, message)
+        row.peer_kind, row.peer_zones = peer.kind.value, list(peer.zones)
+        row.state, row.updated_at, row.waiting = state, time.time(), None
+        row.deadline_at = time.time() + DEADLINE_S
         tx.add(row)
+        answer = as_message(row)
         if state is NegotiationState.FINALIZED:
-            self._conclude(tx, row)
-        elif state not in TERMINAL:
-            self._schedule_step(tx, row)
+            self._node.agreements.conclude(tx, row)
+        self.move_on(tx, row)
+        return answer
+
+    def _take_in(self, tx: Session, row: NegotiationRow, message: dsp.Document) -> None:
+        """What the message brings, checked and put into the row."""
+        if isinstance(message, dsp.ContractRequestMessage):
+            self._offered(tx, message.offer)
+            row.offer, row.rounds, row.approval = message.offer.to_json(), row.rounds + 1, None
+        elif isinstance(message, dsp.ContractOfferMessage):
+            row.agreement, row.rounds = message.offer.to_json(), row.rounds + 1
+            row.approval = None
+        elif isinstance(message, dsp.ContractAgreementMessage):
+            agreement = message.agreement
+            if tx.get(AgreementRow, agreement.id) is not None:
+                raise ProtocolViolation("agreement.@id: it is the id of another agreement")
+            if message.signature is not None:
+                self._node.agreements.verify_signature(message.signature, agreement, row.peer)
+            row.agreement, row.provider_signature = agreement.to_json(), message.signature
+        elif isinstance(message, dsp.ContractAgreementVerificationMessage):
+            if message.signature is not None:
+                agreed = Agreement.model_validate(row.agreement)
+                self._node.agreements.verify_signature(message.signature, agreed, row.peer)
+            row.consumer_signature = message.signature
+        elif isinstance(message, dsp.ContractNegotiationTerminationMessage):
+            said = explanation_of(message.reason, message.code)
+            row.reason, row.clause, row.remedy = said.sentence, said.clause, said.remedy
 
     # ---- our next move ----------------------------------------------------------------------
+
+    def move_on(self, tx: Session, row: NegotiationRow) -> None:
+        """What a state that was just reached leads to: now, or after the node's pause."""
+        if NegotiationState(row.state) in TERMINAL:
+            return
+        if self._node.behaviour.pause_s > 0:
+            schedule(
+                tx,
+                STEP,
+                row.pid,
+                {"state": row.state},
+                lane=f"{STEP}:{row.pid}",
+                after_s=self._node.behaviour.pause_s,
+            )
+            return
+        self.act(tx, row, self._choose(tx, row))
 
     def _step(self, process: Process) -> None:
         with self._node.store.transaction() as tx:
             row = tx.get_one(NegotiationRow, process.subject)
-            action = self._choose(tx, row)
-            if action.verb in (Verb.NOTHING, Verb.WAIT):
-                return
-            kind = {
-                Verb.AGREE: NegotiationMessage.AGREE,
-                Verb.ACCEPT: NegotiationMessage.ACCEPT,
-                Verb.VERIFY: NegotiationMessage.VERIFY,
-                Verb.FINALIZE: NegotiationMessage.FINALIZE,
-                Verb.TERMINATE: NegotiationMessage.TERMINATE,
-            }[action.verb]
-            row.state = next_state(NegotiationState(row.state), Party(row.role), kind)
-            row.updated_at = time.time()
-            path, message = self._compose(row, action)
-            if row.state == NegotiationState.TERMINATED:
-                row.reason = action.reason
-            tx.add(row)
-            self._node.delivery.queue(
-                tx,
-                message,
-                to=row.peer,
-                url=f"{row.callback}/negotiations/{row.peer_pid}/{path}",
-                subject=row.pid,
-                reaction=STEP_REACTION,
-                last=row.state == NegotiationState.TERMINATED,
-            )
-            if row.state == NegotiationState.FINALIZED:
-                self._conclude(tx, row)
+            # A state that was left meanwhile has had its own step.
+            if row.state == process.payload["state"]:
+                self.act(tx, row, self._choose(tx, row))
 
     def _choose(self, tx: Session, row: NegotiationRow) -> Action:
-        state = NegotiationState(row.state)
-        requested = Offer.model_validate(row.offer)
-        if row.role == Party.CONSUMER.value:
-            if state is NegotiationState.AGREED:
-                return consumer_action(state, Agreement.model_validate(row.agreement), requested)
-            if state is NegotiationState.OFFERED:
-                return consumer_action(state, Offer.model_validate(row.agreement), requested)
-            return Action(Verb.NOTHING)
-        dataset = tx.get(DatasetRow, row.dataset)
-        if dataset is None:
-            return Action(Verb.TERMINATE, "withdrawn", "The dataset is no longer offered.")
-        published = Offer.model_validate(dataset.offer)
-        action = provider_action(state, requested, published, needs_person=False)
-        if action.verb is not Verb.AGREE:
-            return action
-        # What a use will be asked cannot be known yet; who asks, and when, can.
-        decision = decide_prospect(
-            published,
-            row.peer,
-            Facts(
-                now=datetime.now(UTC),
-                use_count=0,
-                recipient_role=row.peer_kind,
-                grade=dataset.grade,
-                consent=None,
-            ),
-        )
-        if not decision.allowed:
-            return Action(Verb.TERMINATE, code="denied", reason=decision.reason)
-        return action
+        dataset = tx.get(DatasetRow, row.dataset) if row.role == Party.PROVIDER.value else None
+        if dataset is not None and dataset.withdrawn_at is not None:
+            dataset = None
+        return self._node.behaviour.negotiation(situation_of(row, dataset, datetime.now(UTC)))
 
-    def _compose(self, row: NegotiationRow, action: Action) -> tuple[str, dsp.Document]:
-        """The message of our move and the path it goes to."""
-        pids = _pids(row)
-        if action.verb is Verb.TERMINATE:
-            reason = (action.reason,) if action.reason else ()
-            return "termination", dsp.ContractNegotiationTerminationMessage(
-                **pids, code=action.code, reason=reason
-            )
+    def act(self, tx: Session, row: NegotiationRow, action: Action) -> None:
+        """Make our move `action`: the new state, what it leaves behind, and the message."""
+        if action.verb is Verb.NOTHING:
+            return
+        if action.verb is Verb.WAIT:
+            row.waiting = action.reason or "A person here has to decide."
+            row.deadline_at = time.time() + PERSON_DEADLINE_S
+            tx.add(row)
+            log.info("a negotiation waits for a person", negotiation=row.pid, peer=row.peer)
+            return
+        state = next_state(
+            NegotiationState(row.state), Party(row.role), NegotiationMessage[action.verb.name]
+        )
         if action.verb is Verb.AGREE:
-            agreement = self._agreement(row)
-            row.agreement = agreement.to_json()
-            return "agreement", dsp.ContractAgreementMessage(**pids, agreement=agreement)
-        if action.verb is Verb.VERIFY:
-            return "agreement/verification", dsp.ContractAgreementVerificationMessage(**pids)
-        if action.verb is Verb.ACCEPT:
-            return "events", dsp.ContractNegotiationEventMessage(**pids, event_type="ACCEPTED")
-        return "events", dsp.ContractNegotiationEventMessage(**pids, event_type="FINALIZED")
+            self._node.agreements.draft(row)
+        elif action.verb is Verb.VERIFY:
+            row.consumer_signature = self._node.agreements.sign(row)
+        elif action.verb is Verb.ACCEPT:
+            # What was offered is now what we ask for, and what an agreement has to say.
+            row.offer = row.agreement
+        elif action.verb is Verb.OFFER and action.offer is not None:
+            row.agreement, row.rounds = action.offer.to_json(), row.rounds + 1
+        elif action.verb is Verb.REQUEST and action.offer is not None:
+            row.offer, row.rounds = action.offer.to_json(), row.rounds + 1
+        elif action.verb is Verb.TERMINATE:
+            row.reason, row.clause, row.remedy = action.reason, action.clause, action.remedy
+        row.state, row.updated_at, row.waiting = state, time.time(), None
+        row.deadline_at = time.time() + _patience_s(row)
+        tx.add(row)
+        self._tell(tx, row, action)
+        if state is NegotiationState.FINALIZED:
+            self._node.agreements.conclude(tx, row)
 
-    def _agreement(self, row: NegotiationRow) -> Agreement:
-        offer = Offer.model_validate(row.offer)
-        return agreement_from(
-            offer,
-            agreement_id=_new_pid(),
-            target=row.dataset,
-            assigner=self._node.did,
-            assignee=row.peer,
-            timestamp=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        )
-
-    def _conclude(self, tx: Session, row: NegotiationRow) -> None:
-        """Both sides have it: keep the agreement, and the evidence of it."""
-        agreement = Agreement.model_validate(row.agreement)
-        document_h = canonical_hash(agreement.to_json())
-        tx.add(
-            AgreementRow(
-                id=agreement.id,
-                role=row.role,
-                provider=agreement.assigner,
-                consumer=agreement.assignee,
-                dataset=row.dataset,
-                document=agreement.to_json(),
-                document_h=document_h,
-                negotiation=row.pid,
-                finalized_at=time.time(),
-            )
-        )
-        self._node.evidence.record(
+    def _tell(self, tx: Session, row: NegotiationRow, action: Action) -> None:
+        if action.verb is Verb.TERMINATE and row.peer_pid is None:
+            return  # It will be told as soon as it has told us its name for the negotiation.
+        path, message = message_of(row, action, f"{self._node.home.url}{BASE}")
+        self._node.delivery.queue(
             tx,
-            EntryType.NEGOTIATED,
-            peer=row.peer,
-            corr=agreement.id,
-            agreement_h=document_h,
-            outcome="finalized",
-        )
-        self._node.witnessing.befriend(
-            tx, row.peer, origin_of_url(self._node.peers.url_of(row.peer))
+            message,
+            to=row.peer,
+            url=f"{row.callback}/negotiations/{path}",
+            subject=row.pid,
+            state=row.state,
+            reaction=BEGIN_REACTION if row.peer_pid is None else STEP_REACTION,
+            heed=row.peer_pid is None
+            or may_follow_up(NegotiationState(row.state), Party(row.role)),
+            last=row.state == NegotiationState.TERMINATED,
         )
 
     # ---- small parts ------------------------------------------------------------------------
 
+    def _new_row(
+        self, role: Party, peer: Member, peer_pid: str, callback: str, dataset: str
+    ) -> NegotiationRow:
+        now = time.time()
+        return NegotiationRow(
+            pid=new_pid(),
+            role=role.value,
+            peer=peer.did,
+            peer_kind=peer.kind.value,
+            peer_zones=list(peer.zones),
+            peer_pid=peer_pid,
+            callback=self._node.peers.callback_of(peer.did, callback),
+            dataset=dataset,
+            state="",
+            rounds=1,
+            deadline_at=now + DEADLINE_S,
+            created_at=now,
+            updated_at=now,
+        )
+
+    def _received_first(self, tx: Session, row: NegotiationRow) -> dsp.ContractNegotiation:
+        tx.add(row)
+        self._watch(tx, row)
+        answer = as_message(row)
+        self.move_on(tx, row)
+        return answer
+
+    def _known(
+        self, tx: Session, role: Party, peer: Member, peer_pid: str
+    ) -> NegotiationRow | None:
+        return tx.exec(
+            select(NegotiationRow).where(
+                NegotiationRow.role == role.value,
+                NegotiationRow.peer == peer.did,
+                NegotiationRow.peer_pid == peer_pid,
+            )
+        ).first()
+
     def _offered(self, tx: Session, offer: Offer) -> DatasetRow:
         """The dataset whose published offer this names. Raises InputRejected for an unknown one."""
         dataset = tx.get(DatasetRow, offer.target or "")
-        if dataset is None or Offer.model_validate(dataset.offer).id != offer.id:
+        if (
+            dataset is None
+            or dataset.withdrawn_at is not None
+            or Offer.model_validate(dataset.offer).id != offer.id
+        ):
             raise InputRejected(
                 "the request names no offer of this catalogue (offer.@id, offer.target)",
                 remedy="take both from the catalogue as it is now",
@@ -331,51 +346,60 @@ class Negotiations:
             raise NotFound("there is no such negotiation")
         return row
 
-    def _schedule_step(self, tx: Session, row: NegotiationRow) -> None:
-        schedule(tx, STEP, row.pid, lane=f"{STEP}:{row.pid}")
-
-    def _requested(self, tx: Session, pid: str, answer: Answer) -> None:
+    def _begun(self, tx: Session, pid: str, answer: Answer, state: str) -> None:
+        """The peer knows the negotiation we began, and has told its name for it."""
         row = tx.get_one(NegotiationRow, pid)
         if row.peer_pid is None:
-            got = dsp.parse(dsp.ContractNegotiation, answer.body)
-            row.peer_pid = got.provider_pid
+            row.peer_pid = peer_pid_in(row, dsp.parse(dsp.ContractNegotiation, answer.body))
             tx.add(row)
+        if row.state == NegotiationState.TERMINATED:
+            # Ended here before the peer knew of it.
+            self._tell(tx, row, Action(Verb.TERMINATE, code="ended", reason=row.reason))
+        self._told(tx, pid, answer, state)
+
+    def _told(self, tx: Session, pid: str, answer: Answer, state: str) -> None:
+        """The peer took our message: where the table lets us go on from there, our strategy may."""
+        row = tx.get_one(NegotiationRow, pid)
+        if row.state == state and may_follow_up(NegotiationState(state), Party(row.role)):
+            self.move_on(tx, row)
 
     def _undelivered(self, tx: Session, pid: str, error: str) -> None:
         """The peer refused a message or stayed away too long: the negotiation is over for us."""
         row = tx.get_one(NegotiationRow, pid)
-        if row.state not in TERMINAL:
+        if NegotiationState(row.state) not in TERMINAL:
             row.state, row.reason, row.updated_at = NegotiationState.TERMINATED, error, time.time()
+            row.waiting = None
             tx.add(row)
 
-    def _expire(self, process: Process) -> None:
+    def _watch(self, tx: Session, row: NegotiationRow) -> None:
+        """Look at the negotiation again when its deadline has passed."""
+        assert row.deadline_at is not None
+        schedule(tx, EXPIRE, row.pid, after_s=row.deadline_at - time.time())
+
+    def _expire(self, process: Process) -> Later | None:
         with self._node.store.transaction() as tx:
-            self._undelivered(tx, process.subject, "the peer did not answer in time")
+            row = tx.get_one(NegotiationRow, process.subject)
+            if NegotiationState(row.state) in TERMINAL:
+                return None
+            left_s = (row.deadline_at or 0.0) - time.time()
+            if left_s > 0:
+                return Later(left_s)
+            whose = "nobody here decided" if row.waiting else "the peer did not answer"
+            self._undelivered(tx, process.subject, f"{whose} in time")
+        return None
 
     def _step_failed(self, tx: Session, process: Process, error: str) -> None:
         self._undelivered(tx, process.subject, error)
 
 
-def _new_pid() -> str:
+def _patience_s(row: NegotiationRow) -> float:
+    """How long to wait for the peer's answer to what we have just said."""
+    # An offer may be other than was asked for, and then a person at the consumer decides.
+    person = row.state == NegotiationState.OFFERED
+    if row.role == Party.CONSUMER.value and row.offer is not None:
+        person = approval_required(Offer.model_validate(row.offer))
+    return PERSON_DEADLINE_S if person else DEADLINE_S
+
+
+def new_pid() -> str:
     return f"urn:uuid:{uuid.uuid4()}"
-
-
-def _pids(row: NegotiationRow) -> Pids:
-    peer_pid = row.peer_pid or UNKNOWN_PID
-    if row.role == Party.PROVIDER.value:
-        return {"provider_pid": row.pid, "consumer_pid": peer_pid}
-    return {"provider_pid": peer_pid, "consumer_pid": row.pid}
-
-
-def _as_message(row: NegotiationRow) -> dsp.ContractNegotiation:
-    return dsp.ContractNegotiation(**_pids(row), state=NegotiationState(row.state))
-
-
-def _peer_pid(row: NegotiationRow, message: dsp.Document) -> str | None:
-    name = "consumer_pid" if row.role == Party.PROVIDER.value else "provider_pid"
-    found: str | None = getattr(message, name, None)
-    return found
-
-
-def _reason_of(reason: Any) -> str | None:
-    return str(reason[0])[:500] if reason else None

@@ -1,43 +1,44 @@
-"""Transfer processes. A computation is a transfer whose data plane is a privacy protocol.
+"""Transfer processes: both roles, judged by the one state table.
 
-The request carries the signed order (`ds:order`). A provider that permits the use answers
-TransferStart with the address of its session; one that refuses answers TransferTermination with
-the sentence, the clause and the remedy. The session's address carries no token: every frame is
-authenticated as its sender, which cannot be passed on as a token could.
+A transfer that carries a computation order is moved by the computation; one without lets rows
+leave, and is moved by the node's strategy (`contracts.transfer_strategy`) and its data plane.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from contracts import messages as dsp
-from contracts.order import ComputationOrder, open_order, order_hash
 from contracts.party import Party
-from contracts.transfer import TERMINAL, TransferMessage, TransferState, next_state
+from contracts.transfer import (
+    TERMINAL,
+    TransferMessage,
+    TransferState,
+    may_follow_up,
+    next_state,
+)
+from contracts.transfer_strategy import PUSH
 from dataspace.answer import Answer
-from dataspace.computing.permission import judge
-from dataspace.errors import InputRejected, NotFound, ProtocolViolation, Unavailable
+from dataspace.computing.deciding import DECIDE
+from dataspace.errors import Denied, InputRejected, NotFound
 from dataspace.identity.tokens import Member
-from dataspace.processes import Handler, Process, schedule
-from dataspace.protocol import BASE, UNKNOWN_PID, Pids, verify_pids
+from dataspace.processes import Handler, schedule
+from dataspace.protocol import BASE, verify_pids
 from dataspace.protocol.delivery import Reaction
+from dataspace.protocol.explanation import Explanation, explanation_of
+from dataspace.protocol.transfer_moves import TransferMoves
+from dataspace.protocol.transfer_rows import as_message, new_address, pids, start_address
 from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
-from ledger.crossmatch import ORDER_RECEIVED
-from ledger.entry import EntryType
-from privacy.kinds import kind as kind_named
 
 if TYPE_CHECKING:
     from dataspace.node import Node
 
-DECIDE = "decide-transfer"
 REQUEST_REACTION = "transfer-requested"
 MESSAGE_REACTION = "transfer-message"
-ENDPOINT_TYPE = "https://w3id.org/city-dataspace/ns/v1#ComputeSession"
 
 
 class Transfers:
@@ -45,56 +46,118 @@ class Transfers:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._moves = TransferMoves(node)
         node.delivery.on(REQUEST_REACTION, Reaction(self._requested, self._undelivered))
-        node.delivery.on(MESSAGE_REACTION, Reaction(None, self._undelivered))
+        node.delivery.on(MESSAGE_REACTION, Reaction(self._told, self._undelivered))
 
     def handlers(self) -> dict[str, Handler]:
-        return {DECIDE: Handler(self._decide, self._decide_failed)}
+        return self._moves.handlers()
+
+    def recover(self) -> None:
+        """After a restart: what was suspended stays so, also what has not begun to run."""
+        with self._node.store.transaction() as tx:
+            suspended = select(TransferRow.computation).where(
+                TransferRow.state == TransferState.SUSPENDED, TransferRow.computation != ""
+            )
+            for computation in tx.exec(suspended).all():
+                self._node.sessions.hold(computation)
 
     # ---- consumer ---------------------------------------------------------------------------
 
-    def request(self, tx: Session, agreement: AgreementRow, computation: ComputationRow) -> None:
-        """Queue a TransferRequest carrying the computation's order to the agreement's provider."""
-        pid = f"urn:uuid:{uuid.uuid4()}"
-        callback = f"{self._node.peers.url_of(agreement.provider)}{BASE}"
-        tx.add(
-            TransferRow(
-                pid=pid,
-                role=Party.CONSUMER.value,
-                peer=agreement.provider,
-                callback=callback,
-                agreement=agreement.id,
-                format=computation.kind,
-                state=next_state(None, Party.CONSUMER, TransferMessage.REQUEST),
-                computation=computation.id,
-                order_jws=computation.order_jws,
-                order_h=computation.order_h,
-                created_at=time.time(),
-                updated_at=time.time(),
-            )
+    def order(self, tx: Session, agreement: AgreementRow, computation: ComputationRow) -> None:
+        """Queue a request that carries the computation's order to the agreement's provider."""
+        row = self._new_row(agreement, computation.kind)
+        row.computation, row.purpose = computation.id, computation.purpose
+        row.order_jws, row.order_h = computation.order_jws, computation.order_h
+        self._request(tx, row, None)
+
+    def begin(
+        self,
+        tx: Session,
+        agreement: AgreementRow,
+        format_: str,
+        *,
+        purpose: str | None = None,
+        callback: str | None = None,
+    ) -> str:
+        """Queue a request for the rows themselves; returns our pid. `callback` is where the
+        provider speaks the protocol, if not where its DID says."""
+        row = self._new_row(agreement, format_, callback)
+        row.purpose = purpose
+        address = None
+        if format_ == PUSH:
+            address, row.token_h = new_address(f"{self._node.home.url}/data/inbox/{row.pid}")
+        self._request(tx, row, address)
+        return row.pid
+
+    def _new_row(
+        self, agreement: AgreementRow, format_: str, callback: str | None = None
+    ) -> TransferRow:
+        now = time.time()
+        return TransferRow(
+            pid=f"urn:uuid:{uuid.uuid4()}",
+            role=Party.CONSUMER.value,
+            peer=agreement.provider,
+            callback=callback or f"{self._node.peers.url_of(agreement.provider)}{BASE}",
+            agreement=agreement.id,
+            format=format_,
+            state=next_state(None, Party.CONSUMER, TransferMessage.REQUEST),
+            computation="",
+            order_jws="",
+            order_h="",
+            created_at=now,
+            updated_at=now,
         )
+
+    def _request(self, tx: Session, row: TransferRow, address: dsp.DataAddress | None) -> None:
+        tx.add(row)
         message = dsp.TransferRequestMessage(
-            consumer_pid=pid,
-            agreement_id=agreement.id,
-            format=computation.kind,
+            consumer_pid=row.pid,
+            agreement_id=row.agreement,
+            format=row.format,
             callback_address=f"{self._node.home.url}{BASE}",
-            order=computation.order_jws,
+            data_address=address,
+            order=row.order_jws or None,
+            purpose=None if row.order_jws else row.purpose,
         )
         self._node.delivery.queue(
             tx,
             message,
-            to=agreement.provider,
-            url=f"{callback}/transfers/request",
-            subject=pid,
+            to=row.peer,
+            url=f"{row.callback}/transfers/request",
+            subject=row.pid,
+            state=row.state,
             reaction=REQUEST_REACTION,
         )
 
+    # ---- our own moves ----------------------------------------------------------------------
+
+    def start(self, tx: Session, row: TransferRow, address: dsp.DataAddress | None) -> None:
+        """Start or resume the transfer; `address` says where to fetch."""
+        self._move(tx, row, TransferMessage.START)
+        row.reason = None
+        self._pace(tx, row)
+        message = dsp.TransferStartMessage(**pids(row), data_address=address)
+        self._send(tx, row, "start", message)
+
+    def suspend(self, tx: Session, row: TransferRow, reason: str, code: str = "suspended") -> None:
+        """Interrupt the transfer; what it moves stands still until it is resumed."""
+        self._move(tx, row, TransferMessage.SUSPEND)
+        row.reason = reason
+        self._pace(tx, row)
+        message = dsp.TransferSuspensionMessage(**pids(row), code=code, reason=(reason,))
+        self._send(tx, row, "suspension", message)
+
     def complete(self, tx: Session, row: TransferRow) -> None:
-        """Tell the provider that the computation gave its result."""
+        """Tell the peer that all is done. Does nothing where the transfer has ended already."""
         if TransferState(row.state) in TERMINAL:
             return
+        if row.computation and row.state == TransferState.SUSPENDED:
+            # The last frame had come before the suspension, and the protocol has no way from
+            # SUSPENDED to COMPLETED but this.
+            self.start(tx, row, None)
         self._move(tx, row, TransferMessage.COMPLETE)
-        self._send(tx, row, "completion", dsp.TransferCompletionMessage(**_pids(row)))
+        self._send(tx, row, "completion", dsp.TransferCompletionMessage(**pids(row)))
 
     def terminate(
         self,
@@ -113,24 +176,67 @@ class Transfers:
             return
         self._move(tx, row, TransferMessage.TERMINATE)
         row.reason, row.clause, row.remedy = reason, clause, remedy
-        detail = {key: value for key, value in (("clause", clause), ("remedy", remedy)) if value}
-        reasons: tuple[Any, ...] = (reason, detail) if detail else (reason,)
-        message = dsp.TransferTerminationMessage(**_pids(row), code=code, reason=reasons)
         if row.peer_pid is not None:
-            self._send(tx, row, "termination", message)
+            self._send(tx, row, "termination", self._termination(row, code))
+
+    def deny(self, tx: Session, row: TransferRow, refusal: Denied) -> None:
+        """End the transfer because a clause refused it."""
+        self.terminate(
+            tx, row, str(refusal), code="denied", clause=refusal.clause, remedy=refusal.remedy
+        )
+
+    # ---- by the owner's hand ----------------------------------------------------------------
+
+    def get(self, tx: Session, pid: str) -> TransferRow:
+        """The transfer by our pid. Raises NotFound."""
+        row = tx.get(TransferRow, pid)
+        if row is None:
+            raise NotFound("there is no such transfer at this node", remedy="check its id")
+        return row
+
+    def all(self) -> list[TransferRow]:
+        with self._node.store.transaction() as tx:
+            newest = select(TransferRow).order_by(col(TransferRow.created_at).desc())
+            return list(tx.exec(newest).all())
+
+    def resume(self, tx: Session, row: TransferRow) -> None:
+        """Go on with a suspended transfer."""
+        if row.state != TransferState.SUSPENDED:
+            # The table would let a provider start; that is the policy's word, not the owner's.
+            raise InputRejected(f"the transfer is {row.state}, not suspended")
+        self.start(tx, row, start_address(row, self._node.home.url))
+        self._let_begin(tx, row)
+
+    def finish(self, tx: Session, row: TransferRow) -> None:
+        """Complete a transfer of rows by hand. Raises InputRejected for a computation's."""
+        if row.computation:
+            raise InputRejected(
+                "a computation completes by itself", remedy="end or suspend it instead"
+            )
+        self._move(tx, row, TransferMessage.COMPLETE)
+        self._send(tx, row, "completion", dsp.TransferCompletionMessage(**pids(row)))
+
+    def end(self, tx: Session, row: TransferRow, reason: str) -> None:
+        """End a transfer, and the computation it belongs to."""
+        if TransferState(row.state) in TERMINAL:
+            raise InputRejected(f"the transfer is {row.state} already")
+        self.terminate(tx, row, reason, code="ended")
+        if row.computation:
+            tx.flush()
+            self._node.computations.transfer_terminated(tx, row, code="ended")
 
     # ---- a peer's message -------------------------------------------------------------------
 
     def show(self, tx: Session, peer: Member, pid: str) -> dsp.TransferProcess:
-        return _as_message(self._own(tx, peer, pid))
+        return as_message(self._own(tx, peer, pid))
 
     def receive_request(
         self, tx: Session, peer: Member, message: dsp.TransferRequestMessage
     ) -> dsp.TransferProcess:
         """A consumer's request. A repetition gets the transfer it already has.
 
-        Raises NotFound for an agreement this consumer does not hold, InputRejected or
-        ProtocolViolation for an order that is not properly signed or not for us.
+        Raises NotFound for an agreement this consumer does not hold, InputRejected for a format
+        the dataset does not leave in, and as `Deciding.take_in` does about an order.
         """
         existing = tx.exec(
             select(TransferRow).where(
@@ -140,7 +246,7 @@ class Transfers:
             )
         ).first()
         if existing is not None:
-            return _as_message(existing)
+            return as_message(existing)
         agreement = tx.get(AgreementRow, message.agreement_id)
         if (
             agreement is None
@@ -148,158 +254,64 @@ class Transfers:
             or agreement.consumer != peer.did
         ):
             raise NotFound("there is no such agreement between us")
-        order = self._verified_order(peer, message, agreement)
-        seen = select(TransferRow).where(
-            TransferRow.role == Party.PROVIDER.value, TransferRow.computation == order.id
-        )
-        if tx.exec(seen).first() is not None:
-            raise ProtocolViolation("ds:order: it came before; an order is good for one run")
-        row = TransferRow(
-            pid=f"urn:uuid:{uuid.uuid4()}",
-            role=Party.PROVIDER.value,
-            peer=peer.did,
-            peer_pid=message.consumer_pid,
-            callback=self._node.peers.callback_of(peer.did, message.callback_address),
-            agreement=agreement.id,
-            format=message.format,
-            state=next_state(None, Party.CONSUMER, TransferMessage.REQUEST),
-            computation=order.id,
-            order_jws=message.order or "",
-            order_h=order_hash(message.order or ""),
-            created_at=time.time(),
-            updated_at=time.time(),
-        )
+        row = self._new_row(agreement, message.format, callback=" ")
+        row.role, row.peer, row.peer_pid = Party.PROVIDER.value, peer.did, message.consumer_pid
+        row.callback = self._node.peers.callback_of(peer.did, message.callback_address)
+        row.peer_kind, row.peer_zones = peer.kind.value, list(peer.zones)
+        if message.order is not None:
+            self._node.deciding.take_in(tx, row, peer, message, agreement)
+            schedule(tx, DECIDE, row.pid)
+        else:
+            self._node.leaving.take_in(tx, row, peer, message)
         tx.add(row)
-        self._node.evidence.record(
-            tx,
-            EntryType.ORDERED,
-            outcome=ORDER_RECEIVED,
-            peer=peer.did,
-            corr=agreement.id,
-            agreement_h=agreement.document_h,
-            order_h=row.order_h,
-            kind=order.kind,
-            purpose=order.purpose,
-        )
-        schedule(tx, DECIDE, row.pid, {"recipient_kind": peer.kind.value})
-        return _as_message(row)
+        answer = as_message(row)
+        self._moves.move_on(tx, row)
+        return answer
 
-    def receive(self, tx: Session, peer: Member, pid: str, message: dsp.Document) -> None:
+    def receive(
+        self, tx: Session, peer: Member, pid: str, message: dsp.Document
+    ) -> dsp.TransferProcess:
         """Any later message of either side. Raises IllegalTransition where the table has no arc."""
         row = self._own(tx, peer, pid)
-        kind = dsp.transfer_message(message)
-        verify_pids(message, _pids(row))
+        verify_pids(message, pids(row))
         theirs = Party.CONSUMER if row.role == Party.PROVIDER.value else Party.PROVIDER
-        row.state = next_state(TransferState(row.state), theirs, kind)
-        row.updated_at = time.time()
+        permitted = row.state == TransferState.REQUESTED and isinstance(
+            message, dsp.TransferStartMessage
+        )
+        self._enter(
+            tx, row, next_state(TransferState(row.state), theirs, dsp.transfer_message(message))
+        )
         if row.role == Party.CONSUMER.value:
             row.peer_pid = row.peer_pid or getattr(message, "provider_pid", None)
+        if permitted:
+            # The provider has counted this use; who holds the agreement knows what is left of it.
+            agreement = tx.get(AgreementRow, row.agreement)
+            if agreement is not None:
+                agreement.use_count += 1
+                tx.add(agreement)
         tx.add(row)
-        if kind is TransferMessage.START and row.role == Party.CONSUMER.value:
+        answer = as_message(row)
+        self._follow(tx, row, message)
+        self._moves.move_on(tx, row)
+        return answer
+
+    def _follow(self, tx: Session, row: TransferRow, message: dsp.Document) -> None:
+        """What the peer's message means for what is being moved."""
+        if isinstance(message, dsp.TransferStartMessage):
+            row.reason = None
+            if message.data_address is not None and not row.computation:
+                row.data_address = message.data_address.to_json()
+            self._pace(tx, row)
+            self._let_begin(tx, row)
+        elif isinstance(message, dsp.TransferSuspensionMessage):
+            row.reason = explanation_of(message.reason, message.code).sentence
+            self._pace(tx, row)
+        elif isinstance(message, dsp.TransferTerminationMessage):
+            said = explanation_of(message.reason, message.code)
+            row.reason, row.clause, row.remedy = said.sentence, said.clause, said.remedy
             tx.flush()
-            self._node.computations.transfer_started(tx, row.computation)
-        if isinstance(message, dsp.TransferTerminationMessage):
-            row.reason, row.clause, row.remedy = _explanation(message.reason)
-            tx.flush()
-            self._node.computations.transfer_terminated(tx, row, code=message.code or "failed")
-
-    # ---- provider ---------------------------------------------------------------------------
-
-    def _verified_order(
-        self, peer: Member, message: dsp.TransferRequestMessage, agreement: AgreementRow
-    ) -> ComputationOrder:
-        if message.order is None:
-            raise InputRejected(
-                "ds:order: the request carries no computation order",
-                remedy="this node gives data out through computations only",
-            )
-        order = open_order(message.order, self._node.peers.resolver.key, datetime.now(UTC))
-        if order.consumer != peer.did:
-            raise ProtocolViolation("ds:order: it was signed by another participant")
-        if order.kind != message.format:
-            raise ProtocolViolation("format: it is not the order's kind of computation")
-        mine = [part for part in order.participants if part.did == self._node.did]
-        if len(mine) != 1 or mine[0].agreement != agreement.id:
-            raise ProtocolViolation("ds:order: it does not give this node a part under agreementId")
-        # The agreement says what may be used; an order that names something else is an attack.
-        if mine[0].dataset != agreement.dataset:
-            raise ProtocolViolation(
-                "ds:order: it names another dataset than the agreement's target"
-            )
-        roles = kind_named(order.kind).roles(len(order.participants) - 1)
-        if {part.role for part in order.participants} != set(roles):
-            raise ProtocolViolation(f"ds:order: {order.kind} has the roles {', '.join(roles)}")
-        if len({part.did for part in order.participants}) != len(order.participants):
-            raise ProtocolViolation("ds:order: one participant has two parts")
-        return order
-
-    def _decide(self, process: Process) -> None:
-        """Ask the agreement's policy about this one use, and act on the answer."""
-        node, now = self._node, datetime.now(UTC)
-        recipient_kind = process.payload["recipient_kind"]
-        with node.store.transaction() as tx:
-            row = tx.get_one(TransferRow, process.subject)
-            if row.state != TransferState.REQUESTED:
-                return
-            agreement = tx.get_one(AgreementRow, row.agreement)
-            order = open_order(row.order_jws, node.peers.resolver.key, now)
-            try:
-                node.computations.verify_room(tx, order.consumer)
-            except Unavailable as err:
-                self.terminate(tx, row, str(err), code="busy", remedy=err.remedy)
-                return
-            judged = judge(
-                order,
-                next(part for part in order.participants if part.did == node.did),
-                agreement,
-                node.datasets.get(tx, agreement.dataset),
-                recipient_kind=recipient_kind,
-                now=now,
-            )
-            refusal, facts = judged.refusal, judged.facts
-            node.evidence.record(
-                tx,
-                EntryType.DECIDED,
-                at=now,
-                peer=row.peer,
-                corr=agreement.id,
-                agreement_h=agreement.document_h,
-                order_h=row.order_h,
-                kind=order.kind,
-                purpose=order.purpose,
-                decision="permit" if refusal is None else "deny",
-                clause=refusal.clause if refusal else None,
-                # The facts the policy was asked with, so that an auditor can ask it again.
-                recipients=(recipient_kind,),
-                categories=(facts.grade,) if facts.grade else None,
-                legal_basis="consent" if facts.consent else None,
-            )
-            if refusal is not None:
-                self.terminate(
-                    tx,
-                    row,
-                    str(refusal),
-                    code="denied",
-                    clause=refusal.clause,
-                    remedy=refusal.remedy,
-                )
-                return
-            # Counted when it is permitted, not when it succeeds: a run that dies stays spent.
-            agreement.use_count += 1
-            tx.add(agreement)
-            self._start(tx, row, order)
-
-    def _start(self, tx: Session, row: TransferRow, order: ComputationOrder) -> None:
-        self._move(tx, row, TransferMessage.START)
-        self._node.computations.accept(tx, row, order)
-        address = dsp.DataAddress(
-            endpoint_type=ENDPOINT_TYPE, endpoint=f"{self._node.home.url}/compute/{order.id}"
-        )
-        message = dsp.TransferStartMessage(**_pids(row), data_address=address)
-        self._send(tx, row, "start", message)
-
-    def _decide_failed(self, tx: Session, process: Process, error: str) -> None:
-        self.terminate(tx, tx.get_one(TransferRow, process.subject), error, code="failed")
+            if row.computation:
+                self._node.computations.transfer_terminated(tx, row, code=message.code or "failed")
 
     # ---- small parts ------------------------------------------------------------------------
 
@@ -310,9 +322,13 @@ class Transfers:
         return row
 
     def _move(self, tx: Session, row: TransferRow, kind: TransferMessage) -> None:
-        row.state = next_state(TransferState(row.state), Party(row.role), kind)
-        row.updated_at = time.time()
+        self._enter(tx, row, next_state(TransferState(row.state), Party(row.role), kind))
+
+    def _enter(self, tx: Session, row: TransferRow, state: TransferState) -> None:
+        row.state, row.updated_at = state, time.time()
         tx.add(row)
+        if state in TERMINAL:
+            self._node.data_plane.forget(row)
 
     def _send(self, tx: Session, row: TransferRow, path: str, message: dsp.Document) -> None:
         self._node.delivery.queue(
@@ -321,46 +337,57 @@ class Transfers:
             to=row.peer,
             url=f"{row.callback}/transfers/{row.peer_pid}/{path}",
             subject=row.pid,
+            state=row.state,
             reaction=MESSAGE_REACTION,
             last=TransferState(row.state) in TERMINAL,
         )
 
-    def _requested(self, tx: Session, pid: str, answer: Answer) -> None:
+    def _termination(self, row: TransferRow, code: str) -> dsp.TransferTerminationMessage:
+        explanation = Explanation(row.reason or "", row.clause, row.remedy)
+        return dsp.TransferTerminationMessage(
+            **pids(row), code=code, reason=explanation.to_reason()
+        )
+
+    def _pace(self, tx: Session, row: TransferRow) -> None:
+        """A computation stands still while any of its transfers is suspended, and then goes on."""
+        if not row.computation:
+            return
+        tx.flush()
+        states = select(TransferRow.state).where(TransferRow.computation == row.computation)
+        if TransferState.SUSPENDED in tx.exec(states).all():
+            self._node.sessions.hold(row.computation)
+        else:
+            self._node.sessions.release(row.computation)
+
+    def _let_begin(self, tx: Session, row: TransferRow) -> None:
+        """At a consumer a start, or the end of a suspension, may be what its role waited for."""
+        if row.computation and row.role == Party.CONSUMER.value:
+            tx.flush()
+            self._node.computations.transfer_started(tx, row.computation)
+
+    def _requested(self, tx: Session, pid: str, answer: Answer, state: str) -> None:
         row = tx.get_one(TransferRow, pid)
         if row.peer_pid is None:
             row.peer_pid = dsp.parse(dsp.TransferProcess, answer.body).provider_pid
             tx.add(row)
+        if row.state == TransferState.TERMINATED:
+            # Ended here before the peer knew of it.
+            self._send(tx, row, "termination", self._termination(row, "ended"))
+        self._told(tx, pid, answer, state)
+
+    def _told(self, tx: Session, pid: str, answer: Answer, state: str) -> None:
+        """The peer took our message: where the table lets us go on from there, our strategy may."""
+        row = tx.get_one(TransferRow, pid)
+        if row.state == state and may_follow_up(TransferState(state), Party(row.role)):
+            self._moves.move_on(tx, row)
 
     def _undelivered(self, tx: Session, pid: str, error: str) -> None:
         """The peer refused a message or stayed away too long: the transfer is over for us."""
         row = tx.get_one(TransferRow, pid)
         if TransferState(row.state) in TERMINAL:
             return
-        row.state, row.reason, row.updated_at = TransferState.TERMINATED, error, time.time()
-        tx.add(row)
+        self._enter(tx, row, TransferState.TERMINATED)
+        row.reason = error
         tx.flush()
-        self._node.computations.transfer_terminated(tx, row, code="failed")
-
-
-def _explanation(reason: Any) -> tuple[str, str | None, str | None]:
-    """Sentence, clause and remedy out of a peer's termination; foreign text, so it is cut."""
-    items = list(reason or ())
-    sentence = str(items[0])[:500] if items else "the peer ended it without saying why"
-    detail = items[1] if len(items) > 1 and isinstance(items[1], dict) else {}
-    clause, remedy = detail.get("clause"), detail.get("remedy")
-    return (
-        sentence,
-        str(clause)[:200] if clause else None,
-        str(remedy)[:500] if remedy else None,
-    )
-
-
-def _pids(row: TransferRow) -> Pids:
-    peer_pid = row.peer_pid or UNKNOWN_PID
-    if row.role == Party.PROVIDER.value:
-        return {"provider_pid": row.pid, "consumer_pid": peer_pid}
-    return {"provider_pid": peer_pid, "consumer_pid": row.pid}
-
-
-def _as_message(row: TransferRow) -> dsp.TransferProcess:
-    return dsp.TransferProcess(**_pids(row), state=TransferState(row.state))
+        if row.computation:
+            self._node.computations.transfer_terminated(tx, row, code="failed")

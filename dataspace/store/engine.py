@@ -7,6 +7,7 @@ that. A commit that scheduled work wakes the process engine.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,9 @@ class Store:
     def __init__(self, url: str) -> None:
         self.url = url
         self._engine = _open(url)
+        # SQLite has one writer, and who waits for it there sleeps ever longer; here the next is
+        # woken. Other databases take as many as come.
+        self._writer = threading.Lock() if url.startswith("sqlite") else None
         self._listeners: list[Callable[[], None]] = []
 
     def migrate(self) -> None:
@@ -62,7 +66,7 @@ class Store:
 
         Raises Unavailable where the database is locked or gone; nothing is changed then.
         """
-        with Session(self._engine, expire_on_commit=False) as session:
+        with self._turn(), Session(self._engine, expire_on_commit=False) as session:
             try:
                 yield session
                 session.commit()
@@ -78,6 +82,19 @@ class Store:
         if scheduled:
             for listener in self._listeners:
                 listener()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if self._writer is None:
+            yield
+            return
+        # With an end, as SQLite's own wait has: a transaction within another would wait for ever.
+        if not self._writer.acquire(timeout=BUSY_TIMEOUT_MS / 1000):
+            raise Unavailable("the node's database is busy", remedy="try again")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     def close(self) -> None:
         self._engine.dispose()

@@ -37,6 +37,11 @@ def _json(*, nullable: bool = False) -> Any:
     return Column(JSON, nullable=nullable)
 
 
+def _json_list() -> Any:
+    # Rows of an earlier version have an empty one.
+    return Column(JSON, nullable=False, server_default="[]")
+
+
 class Versioned(SQLModel):
     """A row whose concurrent change is noticed."""
 
@@ -62,8 +67,14 @@ class DatasetRow(SQLModel, table=True):
     columns: list[dict[str, Any]] = Field(sa_column=_json())
     grade: str
     offer: dict[str, Any] = Field(sa_column=_json())
+    # Formats in which the rows themselves may leave; none unless the owner says so.
+    formats: list[str] = Field(default_factory=list, sa_column=_json_list())
     content_version: str
     created_at: float
+    # No longer offered; agreements about it go on.
+    withdrawn_at: float | None = None
+    # The order of the catalogue's pages.
+    __table_args__ = (Index("ix_dataset_created_at_id", "created_at", "id"),)
 
 
 class NegotiationRow(Versioned, table=True):
@@ -75,13 +86,26 @@ class NegotiationRow(Versioned, table=True):
     peer: str = Field(index=True)
     # What the peer's membership credential called it when it asked.
     peer_kind: str | None = None
+    peer_zones: list[str] = Field(default_factory=list, sa_column=_json_list())
     peer_pid: str | None = None
     callback: str
     dataset: str
     state: str
-    offer: dict[str, Any] = Field(sa_column=_json())
+    # The terms the consumer asked for last, and those the provider answered with.
+    offer: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     agreement: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    provider_signature: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    consumer_signature: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    # How many proposals have been made by either side, so that haggling ends.
+    rounds: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    # Why it waits for a person of ours, and what the person said.
+    waiting: str | None = None
+    approval: str | None = None
+    renews: str | None = None
     reason: str | None = None
+    clause: str | None = None
+    remedy: str | None = None
+    deadline_at: float | None = None
     created_at: float
     updated_at: float
     # A peer that repeats its first message gets the negotiation it already has.
@@ -89,7 +113,7 @@ class NegotiationRow(Versioned, table=True):
 
 
 class AgreementRow(Versioned, table=True):
-    """A finalised agreement, the same on both sides. `use_count` is kept by the provider."""
+    """A finalised agreement, the same on both sides; each counts the uses that were permitted."""
 
     __tablename__: ClassVar[Any] = "agreement"
     id: str = Field(primary_key=True)
@@ -102,10 +126,23 @@ class AgreementRow(Versioned, table=True):
     negotiation: str
     finalized_at: float
     use_count: int = 0
+    provider_signature: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    consumer_signature: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    # The public keys both signatures were made with, by key id, as JWK.
+    keys: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    renews: str | None = None
+    # Either party may end it before its time.
+    ended_at: float | None = None
+    ended_by: str | None = None
+    ended_reason: str | None = None
 
 
 class TransferRow(Versioned, table=True):
-    """One transfer process: the protocol's side of a provider's part in a computation."""
+    """One transfer process: a provider's part in a computation, or rows that leave.
+
+    `computation`, `order_jws` and `order_h` are empty for rows that leave; `purpose`,
+    `data_address`, `token_h` and `moved` are for those.
+    """
 
     __tablename__: ClassVar[Any] = "transfer"
     pid: str = Field(primary_key=True)
@@ -119,6 +156,16 @@ class TransferRow(Versioned, table=True):
     computation: str = Field(index=True)
     order_jws: str = Field(sa_column=Column(Text, nullable=False))
     order_h: str = Field(index=True)
+    purpose: str | None = None
+    # What the peer's membership credential called it when it asked.
+    peer_kind: str | None = None
+    peer_zones: list[str] = Field(default_factory=list, sa_column=_json_list())
+    # Where the rows are fetched from or pushed to, with the token for it.
+    data_address: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    # SHA-256 of the token with which the other side may fetch from us or push to us.
+    token_h: str | None = Field(default=None, index=True)
+    # What was moved: {"rows", "bytes", "sha256", "file"}.
+    moved: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     reason: str | None = None
     clause: str | None = None
     remedy: str | None = None
@@ -175,7 +222,10 @@ class ProcessRow(Versioned, table=True):
     give_up_at: float
     last_error: str | None = None
     created_at: float
-    __table_args__ = (Index("ix_process_state_due_at", "state", "due_at"),)
+    __table_args__ = (
+        Index("ix_process_state_due_at", "state", "due_at"),
+        Index("ix_process_lane_state_id", "lane", "state", "id"),
+    )
 
 
 class ReceivedRow(SQLModel, table=True):
@@ -260,6 +310,7 @@ class ParticipantRow(SQLModel, table=True):
     kind: str
     name: str
     url: str | None = None
+    zones: list[str] = Field(default_factory=list, sa_column=_json_list())
     log_origin: str | None = None
     account: str | None = None
     credential: str = Field(sa_column=Column(Text, nullable=False))
@@ -272,6 +323,7 @@ class InvitationRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "invitation"
     code_h: str = Field(primary_key=True)
     kind: str
+    zones: list[str] = Field(default_factory=list, sa_column=_json_list())
     used_by: str | None = None
     expires_at: float
 

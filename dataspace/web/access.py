@@ -18,7 +18,8 @@ _bearer = HTTPBearer(auto_error=False, description="the node owner's API key, or
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def node_of(request: Request) -> Node:
+async def node_of(request: Request) -> Node:
+    # Not a plain function: for that one FastAPI would change threads with every request.
     return cast(Node, request.app.state.node)
 
 

@@ -11,7 +11,20 @@ from starlette.concurrency import run_in_threadpool
 
 from dataspace import __version__
 from dataspace.node import Node
-from dataspace.web import compute, management, operator, problems, protocol, tlog
+from dataspace.web import (
+    agreements,
+    catalogue,
+    compute,
+    data,
+    management,
+    negotiations,
+    operator,
+    policies,
+    problems,
+    protocol,
+    tlog,
+    transfers,
+)
 
 # The largest body any route takes is a chunk of a frame; messages have their own, smaller limit.
 MAX_BODY_BYTES = 9 * 1024 * 1024
@@ -48,10 +61,18 @@ def create_app(node: Node) -> FastAPI:
     for router in (
         protocol.well_known,
         protocol.router,
+        catalogue.router,
+        catalogue.owner_router,
         compute.router,
         tlog.router,
         operator.router,
         management.router,
+        policies.router,
+        negotiations.router,
+        agreements.router,
+        agreements.peer_router,
+        transfers.router,
+        data.router,
     ):
         app.include_router(router)
 

@@ -11,20 +11,15 @@ from sqlalchemy import ColumnElement
 from sqlmodel import and_, col, not_, or_, select
 
 from dataspace import __version__
-from dataspace.catalog import Publication
 from dataspace.computing.ordering import ComputationRequest
 from dataspace.consents import ConsentGiven
 from dataspace.evidence import read_space
-from dataspace.identity.did import did_of_url
+from dataspace.identity.tokens import MAX_ZONES
 from dataspace.node import Node
-from dataspace.protocol.catalogues import fetch_catalog
 from dataspace.settings import ParticipantKind
 from dataspace.store.tables import (
-    AgreementRow,
     ComputationRow,
-    NegotiationRow,
     ProcessRow,
-    TransferRow,
 )
 from dataspace.web.access import CurrentNode, CurrentOperator, Owner
 from dataspace.web.positions import Index, Position
@@ -36,32 +31,17 @@ PLANNED = ("tidy", "renew-membership")
 router = APIRouter(prefix="/api", tags=["owner's API"], dependencies=[Owner])
 
 
-class NegotiationRequest(BaseModel):
-    """Which offer to ask for: the provider by DID or by its node's URL, and the dataset."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    provider: str = Field(min_length=1, max_length=300)
-    dataset: str = Field(min_length=1, max_length=200)
-    offer: str | None = Field(default=None, max_length=300)
-
-
 class InvitationRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: ParticipantKind
+    zones: tuple[str, ...] = Field(default=(), max_length=MAX_ZONES)
 
 
 class JoinRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     invitation: str = Field(min_length=16, max_length=128)
-
-
-class CatalogQuery(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: str = Field(min_length=1, max_length=300)
 
 
 @router.get("/status")
@@ -134,18 +114,6 @@ def kinds(node: CurrentNode) -> list[dict[str, Any]]:
     ]
 
 
-@router.get("/datasets")
-def datasets(node: CurrentNode) -> list[dict[str, Any]]:
-    """What this node offers."""
-    return [node.datasets.describe(row).to_json() for row in node.datasets.all()]
-
-
-@router.post("/datasets", status_code=201)
-def publish(node: CurrentNode, publication: Publication) -> dict[str, Any]:
-    """Publish a dataset; answers with its catalogue entry and quality report."""
-    return node.datasets.publish(publication)
-
-
 @router.post("/datasets/{dataset}/consents", status_code=201)
 def give_consent(node: CurrentNode, dataset: str, given: ConsentGiven) -> dict[str, str]:
     """Record a person's consent; the receipt withdraws it."""
@@ -157,36 +125,6 @@ def withdraw_consent(node: CurrentNode, dataset: str, receipt: str) -> dict[str,
     """Withdraw a consent; it takes effect with the next use."""
     node.consents.withdraw(dataset, receipt)
     return {"withdrawn": receipt}
-
-
-@router.post("/catalog")
-def peer_catalog(node: CurrentNode, query: CatalogQuery) -> dict[str, Any]:
-    """The catalogue of another node, as it shows it to this one."""
-    return fetch_catalog(node.peers, query.url).to_json()
-
-
-@router.post("/negotiations", status_code=202)
-def negotiate(node: CurrentNode, asked: NegotiationRequest) -> dict[str, Any]:
-    """Begin to negotiate; poll the answer's id until the state is FINALIZED or TERMINATED."""
-    did = asked.provider if asked.provider.startswith("did:") else did_of_url(asked.provider)
-    pid = node.negotiations.request(did, asked.dataset, asked.offer)
-    return _negotiation(node.negotiations.get(pid))
-
-
-@router.get("/negotiations")
-def negotiations(node: CurrentNode) -> list[dict[str, Any]]:
-    return [_negotiation(row) for row in node.negotiations.all()]
-
-
-@router.get("/negotiations/{pid}")
-def negotiation(node: CurrentNode, pid: str) -> dict[str, Any]:
-    return _negotiation(node.negotiations.get(pid))
-
-
-@router.get("/agreements")
-def agreements(node: CurrentNode) -> list[dict[str, Any]]:
-    """Every agreement in force, as consumer or as provider."""
-    return [_agreement(row) for row in node.negotiations.agreements()]
 
 
 @router.post("/computations", status_code=202)
@@ -203,17 +141,6 @@ def computations(node: CurrentNode) -> list[dict[str, Any]]:
 @router.get("/computations/{computation}")
 def computation(node: CurrentNode, computation: str) -> dict[str, Any]:
     return _computation(node, node.computations.get(computation))
-
-
-@router.get("/transfers")
-def transfers(node: CurrentNode) -> list[dict[str, Any]]:
-    """The protocol's side of the computations: one transfer for each provider's part."""
-    with node.store.transaction() as tx:
-        rows = tx.exec(select(TransferRow).order_by(col(TransferRow.created_at).desc())).all()
-    return [
-        row.model_dump(exclude={"order_jws", "version", "callback"}, exclude_none=True)
-        for row in rows
-    ]
 
 
 @router.get("/log")
@@ -266,7 +193,7 @@ def rotate_log_key(node: CurrentNode) -> dict[str, str]:
 @router.post("/invitations", status_code=201)
 def invite(operator: CurrentOperator, asked: InvitationRequest) -> dict[str, str]:
     """A code with which one participant of this kind can join the space."""
-    return {"invitation": operator.invite(asked.kind)}
+    return {"invitation": operator.invite(asked.kind, asked.zones)}
 
 
 def _waits_or_failed() -> ColumnElement[bool]:
@@ -277,31 +204,6 @@ def _waits_or_failed() -> ColumnElement[bool]:
         col(ProcessRow.state) == "failed",
         and_(col(ProcessRow.state) == "ready", waits, not_(planned)),
     )
-
-
-def _negotiation(row: NegotiationRow) -> dict[str, Any]:
-    return {
-        "id": row.pid,
-        "role": row.role,
-        "peer": row.peer,
-        "dataset": row.dataset,
-        "state": row.state,
-        "agreement": (row.agreement or {}).get("@id") if row.state == "FINALIZED" else None,
-        "reason": row.reason if row.state == "TERMINATED" else None,
-    }
-
-
-def _agreement(row: AgreementRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "role": row.role,
-        "provider": row.provider,
-        "consumer": row.consumer,
-        "dataset": row.dataset,
-        "use_count": row.use_count,
-        "sha256": row.document_h,
-        "document": row.document,
-    }
 
 
 def _computation(node: Node, row: ComputationRow) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import ledger.errors
 import privacy.errors
 from contracts import messages as dsp
 from dataspace import errors
-from dataspace.protocol import BASE
+from dataspace.protocol import BASE, UNKNOWN_PID
 
 log = structlog.get_logger("dataspace.web")
 
@@ -46,6 +46,9 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     ledger.errors.ChainUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     ledger.errors.ChainRefused: HTTPStatus.CONFLICT,
 }
+# "If the client is not authorized, the provider MUST return 404" (Dataspace Protocol 2025-1, HTTPS
+# bindings of negotiation and transfer): whoever may not see a process learns of none.
+HIDDEN = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 DEFAULT_REMEDY: Mapping[HTTPStatus, str] = {
     HTTPStatus.SERVICE_UNAVAILABLE: "try again in a moment",
     HTTPStatus.NOT_FOUND: "check the address",
@@ -132,7 +135,9 @@ def _protocol_error(
     request: Request, status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None
 ) -> Response:
     part = request.url.path.removeprefix(f"{BASE}/").split("/")[0]
-    pid = request.path_params.get("pid", "urn:unknown")
+    pid = request.path_params.get("pid", UNKNOWN_PID)
+    if part in ("negotiations", "transfers") and status in HIDDEN:
+        status, sentence, headers = HTTPStatus.NOT_FOUND, "there is no such process", None
     error: dsp.CatalogError | dsp.ContractNegotiationError | dsp.TransferError
     if part == "negotiations":
         error = dsp.ContractNegotiationError(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Header, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
 from sqlmodel import Session
+from starlette.concurrency import run_in_threadpool
 
 from contracts import messages as dsp
-from dataspace.errors import ProtocolViolation
+from contracts.profile import CONTEXT_URL, context_document
+from dataspace.errors import ProtocolViolation, Unauthenticated
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.peers import earlier_answer, remember_answer
@@ -18,6 +22,7 @@ from dataspace.protocol import BASE
 from dataspace.web.access import CurrentMember, CurrentNode
 
 MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_MESSAGE_ID_LETTERS = 128
 JSON = "application/json"
 
 well_known = APIRouter(tags=["discovery"])
@@ -30,7 +35,6 @@ async def _body(request: Request) -> bytes:
     return await request.body()
 
 
-StepKind = Literal["negotiation", "transfer"]
 NEGOTIATION_STEPS: Mapping[str, type[dsp.Document]] = {
     "request": dsp.ContractRequestMessage,
     "offers": dsp.ContractOfferMessage,
@@ -47,7 +51,8 @@ TRANSFER_STEPS: Mapping[str, type[dsp.Document]] = {
 }
 
 Body = Annotated[bytes, Depends(_body)]
-MessageId = Annotated[str | None, Header(max_length=128)]
+# What a message does: within the transaction it is given, for the member that sent it.
+Act = Callable[[Session, Node, Member, str, M], dsp.Document]
 
 
 @well_known.get("/.well-known/dspace-version")
@@ -60,27 +65,16 @@ def version() -> Response:
     )
 
 
+@well_known.get(urlsplit(CONTEXT_URL).path)
+def json_ld_context() -> JSONResponse:
+    """The JSON-LD context of this space's own terms."""
+    return JSONResponse(context_document(), media_type="application/ld+json")
+
+
 @well_known.get("/.well-known/did.json")
 def did_document(node: CurrentNode) -> dict[str, object]:
     """This node's DID document."""
     return node.document()
-
-
-@router.post("/catalog/request")
-def catalog(node: CurrentNode, peer: CurrentMember, body: Body) -> Response:
-    message = _parse(dsp.CatalogRequestMessage, body)
-    if message.filter:
-        raise ProtocolViolation(
-            "filter: this catalogue knows no filters", remedy="leave the filter out"
-        )
-    return _json(node.datasets.catalog())
-
-
-@router.get("/catalog/datasets/{dataset_id}")
-def dataset(node: CurrentNode, peer: CurrentMember, dataset_id: str) -> Response:
-    with node.store.transaction() as tx:
-        row = node.datasets.get(tx, dataset_id)
-    return _json(node.datasets.describe(row))
 
 
 @router.get("/negotiations/{pid}")
@@ -89,93 +83,109 @@ def negotiation(node: CurrentNode, peer: CurrentMember, pid: str) -> Response:
         return _json(node.negotiations.show(tx, peer, pid))
 
 
-@router.post("/negotiations/request", status_code=201)
-def negotiation_request(
-    node: CurrentNode, peer: CurrentMember, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.ContractRequestMessage, body)
-    return _once(
-        node,
-        peer,
-        message_id,
-        lambda tx: node.negotiations.receive_request(tx, peer, message),
-        status=201,
-    )
-
-
 @router.get("/transfers/{pid}")
 def transfer(node: CurrentNode, peer: CurrentMember, pid: str) -> Response:
     with node.store.transaction() as tx:
         return _json(node.transfers.show(tx, peer, pid))
 
 
-@router.post("/transfers/request", status_code=201)
-def transfer_request(
-    node: CurrentNode, peer: CurrentMember, body: Body, message_id: MessageId = None
-) -> Response:
-    message = _parse(dsp.TransferRequestMessage, body)
-    return _once(
-        node,
-        peer,
-        message_id,
-        lambda tx: node.transfers.receive_request(tx, peer, message),
-        status=201,
+def _add_message(path: str, model: type[M], act: Act[M], *, status: int = 200) -> None:
+    """A route that takes one kind of message.
+
+    It asks FastAPI for nothing but the request: messages are most of what a node answers, and each
+    dependency would change threads once more.
+    """
+
+    async def take(request: Request) -> Response:
+        body = await request.body()
+        return await run_in_threadpool(_take, request, body, model, act, status)
+
+    take.__doc__ = f"{model.__name__}. {model.__doc__}"
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    schema = {"schema": {"type": "object", "title": model.__name__}}
+    router.add_api_route(
+        path,
+        take,
+        methods=["POST"],
+        status_code=status,
+        name=f"{path}: {model.__name__}",
+        openapi_extra={
+            "parameters": parameters,
+            "requestBody": {"required": True, "content": {JSON: schema}},
+            "security": [{"HTTPBearer": []}],
+        },
     )
 
 
-def _add_steps(prefix: str, steps: Mapping[str, type[dsp.Document]], kind: StepKind) -> None:
-    """A route for each message that may follow in a process: they differ in what they parse."""
-    for path, model in steps.items():
-        router.add_api_route(
-            f"/{prefix}/{{pid}}/{path}",
-            _step_route(model, kind),
-            methods=["POST"],
-            name=f"{prefix}: {model.__name__}",
+def _take(request: Request, body: bytes, model: type[M], act: Act[M], status: int) -> Response:
+    """Act on a message once: the spent token, the change, the evidence, our next message and the
+    stored answer are one transaction."""
+    node: Node = request.app.state.node
+    visitor = node.peers.recognise(request.headers.get("authorization"))
+    did = visitor.member.did
+    try:
+        message_id = _message_id(request)
+        message = dsp.parse(model, body, limit_bytes=MAX_MESSAGE_BYTES)
+        with node.store.transaction() as tx:
+            node.peers.spend(tx, visitor)
+            earlier = earlier_answer(tx, did, message_id)
+            if earlier is not None:
+                return Response(earlier.body, earlier.status, media_type=JSON)
+            pid = request.path_params.get("pid", "")
+            answer = act(tx, node, visitor.member, pid, message).to_bytes()
+            remember_answer(tx, did, message_id, status, answer.decode())
+    except Unauthenticated:
+        raise
+    except Exception:
+        # Refused or not, a token is good for one request.
+        node.peers.spend_alone(visitor)
+        raise
+    return Response(answer, status, media_type=JSON)
+
+
+def _message_id(request: Request) -> str | None:
+    given = request.headers.get("message-id")
+    if given is not None and not 1 <= len(given) <= MAX_MESSAGE_ID_LETTERS:
+        raise ProtocolViolation(
+            f"Message-Id: expected 1 to {MAX_MESSAGE_ID_LETTERS} letters, got {len(given)}"
         )
-
-
-def _step_route(model: type[dsp.Document], kind: StepKind) -> Callable[..., Response]:
-    def step(
-        node: CurrentNode, peer: CurrentMember, pid: str, body: Body, message_id: MessageId = None
-    ) -> Response:
-        message = _parse(model, body)
-        process = node.negotiations if kind == "negotiation" else node.transfers
-
-        def act(tx: Session) -> dsp.Document:
-            process.receive(tx, peer, pid, message)
-            return process.show(tx, peer, pid)
-
-        return _once(node, peer, message_id, act)
-
-    step.__doc__ = f"{model.__name__}. {model.__doc__}"
-    return step
-
-
-def _once(
-    node: Node,
-    peer: Member,
-    message_id: str | None,
-    act: Callable[[Session], dsp.Document],
-    *,
-    status: int = 200,
-) -> Response:
-    """Act on a message once: the change, the evidence and the stored answer are one transaction."""
-    with node.store.transaction() as tx:
-        earlier = earlier_answer(tx, peer.did, message_id)
-        if earlier is not None:
-            return Response(earlier.body, earlier.status, media_type=JSON)
-        body = act(tx).to_bytes()
-        remember_answer(tx, peer.did, message_id, status, body.decode())
-    return Response(body, status, media_type=JSON)
-
-
-def _parse(kind: type[M], body: bytes) -> M:
-    return dsp.parse(kind, body, limit_bytes=MAX_MESSAGE_BYTES)
+    return given
 
 
 def _json(message: dsp.Document | dsp.VersionResponse) -> Response:
     return Response(message.to_bytes(), media_type=JSON)
 
 
-_add_steps("negotiations", NEGOTIATION_STEPS, "negotiation")
-_add_steps("transfers", TRANSFER_STEPS, "transfer")
+_add_message(
+    "/negotiations/request",
+    dsp.ContractRequestMessage,
+    lambda tx, node, peer, _, message: node.negotiations.receive_request(tx, peer, message),
+    status=201,
+)
+_add_message(
+    "/negotiations/offers",
+    dsp.ContractOfferMessage,
+    lambda tx, node, peer, _, message: node.negotiations.receive_offer(tx, peer, message),
+    status=201,
+)
+_add_message(
+    "/transfers/request",
+    dsp.TransferRequestMessage,
+    lambda tx, node, peer, _, message: node.transfers.receive_request(tx, peer, message),
+    status=201,
+)
+for _path, _model in NEGOTIATION_STEPS.items():
+    _add_message(
+        f"/negotiations/{{pid}}/{_path}",
+        _model,
+        lambda tx, node, peer, pid, message: node.negotiations.receive(tx, peer, pid, message),
+    )
+for _path, _model in TRANSFER_STEPS.items():
+    _add_message(
+        f"/transfers/{{pid}}/{_path}",
+        _model,
+        lambda tx, node, peer, pid, message: node.transfers.receive(tx, peer, pid, message),
+    )

@@ -132,6 +132,9 @@ def test_the_number_of_uses_is_counted_and_then_refused(city: City) -> None:
         city.compute("psi-cardinality/1", ["twice", "health"])
     assert refused.value.refused_by == provider.did
     assert refused.value.clause == "permission[0].constraint[4]"
+    for client in (provider.client, city.consumer):
+        path = f"/api/agreements/{city.agreements['twice']}"
+        assert client.call("GET", path)["state"] == "used up"
 
 
 def test_a_computation_the_contract_does_not_name_is_refused(city: City) -> None:
@@ -231,11 +234,23 @@ def test_two_datasets_with_other_canonicalisers_are_not_matched(city: City) -> N
         city.compute("psi-cardinality/1", ["residents", "as-text"])
 
 
-def test_a_dataset_past_its_date_gives_no_agreement(city: City) -> None:
-    provider = city.node("insurer")
+def test_a_dataset_past_its_date_cannot_be_published(city: City) -> None:
     past = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="seconds")
+    columns = [RESIDENT_ID, DISTRICT]
+    with pytest.raises(ApiError, match="name a later date"):
+        city.node("insurer").client.publish(
+            "past", city.data / "contracts.csv", columns, terms=terms(not_after=past)
+        )
+
+
+def test_a_dataset_before_its_date_gives_no_agreement(city: City) -> None:
+    provider = city.node("insurer")
+    later = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")
+    begins = {"leftOperand": "dateTime", "operator": "gteq", "rightOperand": later}
+    policy = {"permission": [{"action": "use", "constraint": [begins]}]}
     provider.client.publish(
-        "past", city.data / "contracts.csv", [RESIDENT_ID, DISTRICT], terms=terms(not_after=past)
+        "early", city.data / "contracts.csv", [RESIDENT_ID, DISTRICT], policy=policy
     )
-    with pytest.raises(Refused):
-        city.consumer.negotiate(provider.url, "past")
+    with pytest.raises(Refused) as refused:
+        city.consumer.negotiate(provider.url, "early")
+    assert refused.value.clause == "permission[0].constraint[0]"

@@ -158,12 +158,13 @@ def test_a_column_that_is_not_published_is_refused_by_name(
     def decided(_: dict[str, Any]) -> bool:
         rows = provider.call("GET", "/api/transfers")
         return any(
-            row["order_h"] == order_hash(order) and row["state"] == "TERMINATED" for row in rows
+            row["order_sha256"] == order_hash(order) and row["state"] == "TERMINATED"
+            for row in rows
         )
 
     provider.wait_until(decided)
     rows = provider.call("GET", "/api/transfers")
-    row = next(one for one in rows if one["order_h"] == order_hash(order))
+    row = next(one for one in rows if one["order_sha256"] == order_hash(order))
     assert row["clause"] == "order.columns"
 
 

@@ -10,15 +10,7 @@ import pytest
 import rfc8785
 
 from contracts.errors import InputRejected
-from contracts.evaluation import (
-    ClauseResult,
-    Facts,
-    Request,
-    decide,
-    permitted_computations,
-    permitted_purposes,
-    required_min_cohort,
-)
+from contracts.evaluation import ClauseResult, Facts, Request, decide
 from contracts.odrl import Offer, Operator, agreement_from
 from contracts.profile import OPERANDS, Operand
 
@@ -39,6 +31,8 @@ FACTS = Facts(
     grade="important",
     consent=True,
     epsilon_spent=Decimal("1.5"),
+    recipient_zones=("qianhai", "port"),
+    approved=True,
 )
 
 
@@ -106,7 +100,13 @@ MET = [
     atom("ds:epsilonBudget", "lt", "2.1"),
     atom("ds:recipientRole", "eq", "enterprise"),
     atom("ds:recipientRole", "isAnyOf", ["government", "enterprise"]),
+    atom("ds:recipientZone", "eq", "port"),
+    atom("ds:recipientZone", "isAnyOf", ["airport", "port"]),
+    atom("ds:recipientZone", "isAllOf", ["port", "qianhai"]),
+    atom("ds:recipientZone", "isNoneOf", ["airport"]),
+    atom("ds:recipientZone", "neq", "airport"),
     atom("ds:consent", "eq", "required"),
+    atom("ds:approval", "eq", "required"),
 ]
 UNMET = [
     atom("purpose", "eq", "research"),
@@ -135,10 +135,15 @@ UNMET = [
     atom("ds:epsilonBudget", "lteq", "1.9"),
     atom("ds:recipientRole", "eq", "government"),
     atom("ds:recipientRole", "isNoneOf", ["enterprise"]),
+    atom("ds:recipientZone", "eq", "airport"),
+    atom("ds:recipientZone", "isAnyOf", ["airport", "harbour"]),
+    atom("ds:recipientZone", "isAllOf", ["port", "airport"]),
+    atom("ds:recipientZone", "isNoneOf", ["airport", "port"]),
+    atom("ds:recipientZone", "neq", "port"),
 ]
 UNKNOWN = [
     atom("partner", "eq", "gold"),
-    atom("odrl:purpose", "eq", "research/medical"),
+    atom("odrl:partner", "eq", "gold"),
     atom("purpose", "gt", "research"),
     atom("purpose", "term-lteq", "research"),
     atom("purpose", "eq", ["research/medical"]),
@@ -162,6 +167,8 @@ UNKNOWN = [
     atom("ds:grade", "lteq", "secret"),
     atom("ds:consent", "eq", "optional"),
     atom("ds:consent", "neq", "required"),
+    atom("ds:approval", "eq", "optional"),
+    atom("ds:recipientZone", "isPartOf", "port"),
 ]
 
 
@@ -194,7 +201,10 @@ def test_it_cannot_be_judged_and_so_refuses_either_way(constraint: dict[str, Any
 
 def test_every_operand_of_the_profile_is_met_and_unmet_or_refused_above() -> None:
     assert {each["leftOperand"] for each in MET} == set(OPERANDS)
-    assert {each["leftOperand"] for each in UNMET} == set(OPERANDS) - {Operand.CONSENT}
+    assert {each["leftOperand"] for each in UNMET} == set(OPERANDS) - {
+        Operand.CONSENT,
+        Operand.APPROVAL,
+    }
     assert {each["operator"] for each in MET + UNKNOWN} == set(Operator)
 
 
@@ -213,6 +223,8 @@ MISSING = [
     ("ds:epsilonBudget", "lteq", "9", {"epsilon": Decimal("NaN")}),
     ("ds:recipientRole", "neq", "government", {"recipient_role": None}),
     ("ds:consent", "eq", "required", {"consent": None}),
+    ("ds:recipientZone", "isNoneOf", ["x"], {"recipient_zones": None}),
+    ("ds:approval", "eq", "required", {"approved": None}),
 ]
 
 
@@ -363,7 +375,8 @@ def test_duties_are_reported_and_are_not_gates() -> None:
         {
             "@id": "urn:o",
             "permission": [{"action": "use", "duty": [{"action": "delete"}]}],
-            "obligation": [{"action": "inform"}],
+            "obligation": [{"action": "inform", "consequence": [{"action": "delete"}]}],
+            "prohibition": [{"action": "sell", "remedy": [{"action": "attribute"}]}],
         }
     )
     decision = decide(policy, REQUEST, FACTS)
@@ -371,8 +384,90 @@ def test_duties_are_reported_and_are_not_gates() -> None:
     assert [(duty.path, duty.action) for duty in decision.duties] == [
         ("permission[0].duty[0]", "delete"),
         ("obligation[0]", "inform"),
+        ("prohibition[0].remedy[0]", "attribute"),
     ]
-    assert "does not check" in decision.duties[0].sentence
+    (consequence,) = decision.duties[1].consequences
+    assert (consequence.path, consequence.action) == ("obligation[0].consequence[0]", "delete")
+    assert decide(policy, replace(REQUEST, action="sell"), FACTS).duties == ()
+
+
+def test_approval_waits_for_a_person_only_when_nothing_else_is_missing() -> None:
+    approval = atom("ds:approval", "eq", "required")
+    waiting = decide(permit(approval, YES), REQUEST, replace(FACTS, approved=None))
+    assert (waiting.refusal.operand, waiting.refusal.known) == (Operand.APPROVAL, False)
+    declined = decide(permit(approval), REQUEST, replace(FACTS, approved=False))
+    assert (declined.refusal.operand, declined.refusal.known) == (Operand.APPROVAL, True)
+    hopeless = decide(permit(approval, NO), REQUEST, replace(FACTS, approved=None))
+    assert hopeless.refusal.operand == Operand.COUNT
+
+
+def test_a_prohibition_wins_whatever_the_strategy_for_conflicts() -> None:
+    marketing = [{"action": "use", "constraint": [atom("purpose", "isA", "research")]}]
+    for conflict in ("perm", "odrl:perm", "prohibit", {"@id": "odrl:prohibit"}):
+        policy = permit(YES, prohibition=marketing, conflict=conflict)
+        decision = decide(policy, REQUEST, FACTS)
+        assert decision.refusal.path == "prohibition[0]"
+        assert decision.rules[0].path == "conflict"
+        assert decision.rules[0].satisfied
+        assert decide(policy, replace(REQUEST, purpose="planning"), FACTS).allowed
+
+
+def test_a_policy_that_conflicts_is_void_where_it_says_so() -> None:
+    research = atom("purpose", "eq", "research/medical")
+    other = [{"action": "use", "constraint": [atom("purpose", "eq", "planning")]}]
+    sound = permit(research, prohibition=other, conflict="invalid")
+    assert decide(sound, REQUEST, FACTS).allowed
+    # Void for all uses, also those the prohibition is not about.
+    void = permit(YES, prohibition=other, conflict="invalid")
+    decision = decide(void, REQUEST, FACTS)
+    assert decision.refusal.path == "conflict"
+    assert decision.refusal.wanted == ("permission[0]", "prohibition[0]")
+    beside = Offer.model_validate(
+        {**permit().to_json(), "conflict": "invalid", "prohibition": [{"action": "sell"}]}
+    )
+    assert decide(beside, REQUEST, FACTS).allowed
+
+
+@pytest.mark.parametrize("conflict", ["first", {"@value": "perm"}, ["perm"]], ids=str)
+def test_a_strategy_nobody_knows_refuses(conflict: object) -> None:
+    decision = decide(permit(conflict=conflict), REQUEST, FACTS)
+    assert (decision.refusal.path, decision.refusal.known) == ("conflict", False)
+
+
+def test_what_is_inherited_is_not_here_and_so_refuses() -> None:
+    decision = decide(permit(inheritFrom=["urn:parent"]), REQUEST, FACTS)
+    assert (decision.refusal.path, decision.refusal.known) == ("inheritFrom", False)
+    assert decision.refusal.expected == "urn:parent"
+
+
+def test_terms_that_nothing_reads_refuse_where_they_stand() -> None:
+    assert decide(permit(**{"odrl:permission": []}), REQUEST, FACTS).refusal.path == "terms"
+    plain = permit().to_json()
+    narrowed = {**plain, "permission": [{"action": "use", "refinement": []}]}
+    refused = decide(Offer.model_validate(narrowed), REQUEST, FACTS)
+    assert refused.refusal.path == "permission[0].terms"
+    # Whom a prohibition names beside the policy does not let anybody else off.
+    aimed = {**plain, "prohibition": [{"action": "use", "assignee": "did:web:other"}]}
+    assert decide(Offer.model_validate(aimed), REQUEST, FACTS).refusal.path == "prohibition[0]"
+    limited = {**atom("count", "lteq", "10"), "unit": "urn:hour"}
+    for constraint in (limited, {"or": [YES], "unit": "urn:hour"}):
+        clause = clause_of(constraint)
+        assert (clause.satisfied, clause.known) == (False, False)
+
+
+def test_long_forms_are_the_same_terms() -> None:
+    odrl = "http://www.w3.org/ns/odrl/2/"
+    ours = "https://w3id.org/city-dataspace/ns/v1#"
+    conditions = [
+        atom("odrl:purpose", "odrl:isA", "research"),
+        atom(f"{odrl}count", f"{odrl}lteq", "10"),
+        atom(f"{ours}grade", "lteq", "important"),
+    ]
+    rule = {"action": f"{odrl}use", "constraint": conditions}
+    policy = Offer.model_validate({"@id": "urn:o", "permission": [rule]})
+    assert decide(policy, REQUEST, FACTS).allowed
+    forbidding = Offer.model_validate({**policy.to_json(), "prohibition": [{"action": "odrl:use"}]})
+    assert not decide(forbidding, REQUEST, FACTS).allowed
 
 
 def test_a_decision_can_be_kept_as_canonical_json() -> None:
@@ -396,26 +491,3 @@ def test_a_decision_can_be_kept_as_canonical_json() -> None:
 def test_facts_that_cannot_be_are_the_callers_mistake(changes: dict[str, Any]) -> None:
     with pytest.raises(InputRejected):
         replace(FACTS, **changes)
-
-
-def test_a_plan_knows_the_cohort_it_needs() -> None:
-    assert required_min_cohort(permit()) == 0
-    assert required_min_cohort(permit(atom("ds:minCohort", "gteq", "20"))) == 20
-    assert required_min_cohort(permit(atom("ds:minCohort", "gteq", "19.2"))) == 20
-    assert required_min_cohort(permit(atom("ds:minCohort", "gt", "20"))) == 21
-    assert required_min_cohort(permit(atom("ds:minCohort", "lteq", "20"))) == 0
-    assert required_min_cohort(permit(atom("ds:minCohort", "gteq", "many"))) == 0
-    nested = {"or": [atom("ds:minCohort", "gteq", "20"), atom("ds:minCohort", "gteq", "50")]}
-    assert required_min_cohort(permit(nested)) == 50
-
-
-def test_a_plan_knows_what_is_permitted() -> None:
-    assert permitted_computations(permit()) is None
-    listed = atom("ds:computation", "isAnyOf", ["b/1", "a/1"])
-    assert permitted_computations(permit(listed)) == ("a/1", "b/1")
-    assert permitted_computations(permit(listed, atom("ds:computation", "eq", "a/1"))) == ("a/1",)
-    either = {"or": [atom("purpose", "eq", "x"), atom("purpose", "eq", "y")]}
-    assert permitted_purposes(permit(either)) == ("x", "y")
-    assert permitted_purposes(permit({"or": [either, YES]})) is None
-    assert permitted_purposes(permit({"and": [either, YES]})) == ("x", "y")
-    assert permitted_purposes(permit(atom("purpose", "isAnyOf", []))) == ()

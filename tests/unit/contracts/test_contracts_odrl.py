@@ -10,9 +10,12 @@ from contracts.odrl import (
     AtomicConstraint,
     LogicalConstraint,
     Offer,
+    Operator,
     Permission,
     agreement_from,
     same_terms,
+    unknown_terms,
+    unread_terms,
 )
 
 
@@ -23,6 +26,11 @@ def offer(*constraints: object, **extra: object) -> Offer:
 
 def atom(operand: str = "purpose", operator: str = "eq", value: object = "research") -> dict:
     return {"leftOperand": operand, "operator": operator, "rightOperand": value}
+
+
+USE = {"action": "use"}
+ODRL = "http://www.w3.org/ns/odrl/2/"
+OURS = "https://w3id.org/city-dataspace/ns/v1#"
 
 
 def test_a_policy_is_written_with_the_protocols_names_and_without_what_is_empty() -> None:
@@ -78,6 +86,16 @@ def test_unknown_properties_are_kept_as_they_came() -> None:
             "@id": "urn:o",
             "permission": [{"action": "use", "constraint": [{**atom(), "or": [atom()]}]}],
         },
+        {
+            "@id": "urn:o",
+            "prohibition": [{"action": "use", "remedy": [{"action": "a", "consequence": [USE]}]}],
+        },
+        {
+            "@id": "urn:o",
+            "permission": [USE],
+            "obligation": [{"action": "a", "consequence": [{"action": "b", "consequence": [USE]}]}],
+        },
+        {"@id": "urn:o", "prohibition": [{"action": "use", "remedy": {"action": "a"}}]},
         {"@id": "urn:o", "permission": [{"action": "use", "constraint": [atom(value=20)]}]},
         {
             "@id": "urn:o",
@@ -153,6 +171,19 @@ SAME = {
     ),
     "profile as a list": (offer(profile="urn:p"), offer(profile=["urn:p"])),
     "a description": (offer(), offer(**{"dct:title": "hello"})),
+    "prefix": (
+        offer(atom()),
+        Offer.model_validate(
+            {
+                "@id": "x",
+                "permission": [
+                    {"action": "odrl:use", "constraint": [atom("odrl:purpose", "odrl:eq")]}
+                ],
+            }
+        ),
+    ),
+    "spelling of our terms": (offer(atom("ds:grade")), offer(atom(f"{OURS}grade"))),
+    "spelling of a strategy": (offer(conflict="perm"), offer(conflict=f"{ODRL}perm")),
 }
 DIFFERENT = {
     "a value": (offer(atom(value="a")), offer(atom(value="b"))),
@@ -174,6 +205,20 @@ DIFFERENT = {
     "an obligation": (offer(), offer(obligation=[{"action": "delete"}])),
     "conflict strategy": (offer(), offer(conflict="perm")),
     "the same in its own vocabulary": (offer(), offer(**{"odrl:conflict": "perm"})),
+    "a term of ours that is not known": (offer(), offer(**{"ds:limit": "1"})),
+    "a parent": (offer(), offer(inheritFrom="urn:parent")),
+    "a consequence": (
+        offer(obligation=[{"action": "delete"}]),
+        offer(obligation=[{"action": "delete", "consequence": [USE]}]),
+    ),
+    "a remedy": (
+        offer(prohibition=[{"action": "sell"}]),
+        offer(prohibition=[{"action": "sell", "remedy": [{"action": "delete"}]}]),
+    ),
+    "an action of another vocabulary": (
+        offer(),
+        Offer.model_validate({"@id": "x", "permission": [{"action": "http://x.example/use"}]}),
+    ),
     "a property of a rule": (
         offer(),
         Offer.model_validate({"@id": "x", "permission": [{"action": "use", "assignee": "y"}]}),
@@ -203,3 +248,94 @@ def test_a_logical_constraint_says_what_it_joins() -> None:
     joined = LogicalConstraint.model_validate({"andSequence": [atom(), {"or": [atom()]}]})
     assert joined.joined == ("andSequence", joined.and_sequence)
     assert json.loads(json.dumps(joined.to_json())) == {"andSequence": [atom(), {"or": [atom()]}]}
+
+
+LONG = {
+    "@id": "urn:o",
+    "@type": "Offer",
+    "conflict": "odrl:prohibit",
+    "inheritFrom": ["urn:one", {"@id": "urn:two"}],
+    "permission": [
+        {
+            "action": f"{ODRL}use",
+            "constraint": [
+                {"or": [atom("odrl:purpose", "odrl:isAnyOf", ["a"]), atom(f"{OURS}grade")]},
+                atom(f"{ODRL}count", f"{ODRL}lteq", "3"),
+            ],
+            "duty": [
+                {"action": "odrl:delete", "consequence": [{"action": "odrl:inform"}]},
+            ],
+        }
+    ],
+    "prohibition": [{"action": "odrl:sell", "remedy": [{"action": "odrl:delete"}]}],
+}
+
+
+def test_terms_are_read_by_their_short_names_and_written_as_they_came() -> None:
+    policy = Offer.model_validate(LONG)
+    permission, prohibition = policy.permission[0], policy.prohibition[0]
+    either, count = permission.constraint
+    assert (permission.action, prohibition.action) == ("use", "sell")
+    assert [one.left_operand for one in either.or_] == ["purpose", "ds:grade"]
+    assert either.or_[0].operator is Operator.IS_ANY_OF
+    assert (count.left_operand, count.operator) == ("count", Operator.LTEQ)
+    assert permission.duty[0].consequence[0].action == "inform"
+    assert prohibition.remedy[0].action == "delete"
+    assert policy.conflict_strategy == "prohibit"
+    assert policy.parents == ("urn:one", "urn:two")
+    assert policy.to_json() == LONG
+    assert Offer.model_validate(policy.to_json()) == policy
+
+
+def test_a_copy_with_another_term_is_written_with_that_term() -> None:
+    rule = Offer.model_validate(LONG).permission[0].model_copy(update={"action": "display"})
+    assert rule.to_json()["action"] == "display"
+
+
+@pytest.mark.parametrize(
+    "text", ["odrl:", "odrl:ds:grade", f"{ODRL}a/b", "odrl:use now", "x:use", f"{OURS}"]
+)
+def test_what_only_looks_like_a_term_stays_what_it_is(text: str) -> None:
+    policy = Offer.model_validate({"@id": "urn:o", "permission": [{"action": text}]})
+    assert policy.permission[0].action == text
+
+
+UNREAD = [
+    ({"refinement": []}, ["refinement"]),
+    ({"target": "urn:other"}, ["target"]),
+    ({"assignee": {"@id": "did:web:c"}}, ["assignee"]),
+    ({"odrl:constraint": []}, ["odrl:constraint"]),
+    ({f"{ODRL}function": "x"}, [f"{ODRL}function"]),
+    ({"ds:limit": "1"}, ["ds:limit"]),
+    ({f"{OURS}limit": "1"}, [f"{OURS}limit"]),
+    ({"uid": "urn:r", "odrl:uid": "urn:r", "dct:title": "x", "note": "y", "@id": "r"}, []),
+    ({"target": "urn:d", "assignee": "did:web:c", "odrl:assigner": "did:web:p"}, []),
+]
+
+
+@pytest.mark.parametrize(("more", "names"), UNREAD, ids=str)
+def test_properties_that_bind_and_are_not_read_are_named(more: dict, names: list[str]) -> None:
+    parties = {"target": "urn:d", "assigner": "did:web:p", "assignee": "did:web:c"}
+    policy = Offer.model_validate({"@id": "urn:o", "permission": [{**USE, **more}], **parties})
+    assert unread_terms(policy.permission[0], policy) == names
+
+
+@pytest.mark.parametrize("name", ["unit", "status", "rightOperandReference", "odrl:unit"])
+def test_a_constraint_may_not_say_more_than_its_comparison(name: str) -> None:
+    policy = offer({**atom(), name: "x"}, {"or": [atom()], name: "x"})
+    assert [unread_terms(one) for one in policy.permission[0].constraint] == [[name], [name]]
+    typed = offer({**atom(), "dataType": "xsd:string"})
+    assert unread_terms(typed.permission[0].constraint[0]) == []
+
+
+def test_a_rule_in_another_spelling_of_its_name_is_not_read() -> None:
+    assert unread_terms(offer(**{"odrl:prohibition": [USE]})) == ["odrl:prohibition"]
+    assert unread_terms(offer(constraint=[], action="use")) == ["action", "constraint"]
+
+
+def test_a_strategy_that_can_void_the_whole_brings_all_rules_into_comparison() -> None:
+    one = offer(conflict="invalid", prohibition=[{"action": "sell"}])
+    other = offer(conflict="invalid")
+    assert unknown_terms(one) != unknown_terms(other)
+    assert unknown_terms(offer(conflict="perm")) == unknown_terms(offer(conflict="odrl:perm"))
+    assert unknown_terms(offer(inheritFrom="urn:x")) != unknown_terms(offer())

@@ -98,6 +98,15 @@ def test_the_signed_bytes_are_canonical_and_say_only_what_is_there() -> None:
     }
 
 
+def test_an_order_without_a_region_has_the_bytes_it_always_had() -> None:
+    canonical = rfc8785.dumps(order().to_json())
+    assert hashlib.sha256(canonical).hexdigest() == (
+        "3e64ad3c4d4060aaa98106acbdf3490f7ae6d1497c81d4368d817c2ce2906a81"
+    )
+    text = sign_order(order(spatial="4403"), KEYS["Ed25519"], KID, "Ed25519")
+    assert open_order(text, public("Ed25519"), NOW).spatial == "4403"
+
+
 def test_a_standard_library_for_jose_reads_our_orders() -> None:
     text = sign_order(order(), KEYS["ES256"], KID, "ES256")
     read = jws.deserialize_compact(text, KEYS["ES256"], algorithms=["ES256"])
@@ -132,7 +141,7 @@ def test_an_order_is_not_open_before_its_time_nor_after_it() -> None:
 def test_another_signer_is_refused(alg: str) -> None:
     other = {"Ed25519": OKPKey.generate_key("Ed25519"), "ES256": ECKey.generate_key("P-256")}[alg]
     text = sign_order(order(), other, KID, alg)
-    with pytest.raises(ProtocolViolation, match="not the consumer's"):
+    with pytest.raises(ProtocolViolation, match="not the signer's"):
         open_order(text, public(alg), NOW)
 
 
@@ -254,6 +263,9 @@ def test_signing_takes_the_consumers_key_id_and_a_fitting_key() -> None:
 
 TWICE = OrderParticipant(role="consumer", did="did:web:water.example")
 STRANGE: list[dict[str, Any]] = [
+    {"spatial": "4"},
+    {"spatial": "4403050000001"},
+    {"spatial": "Shenzhen"},
     {"participants": (TWICE, OrderParticipant(role="consumer", did=CONSUMER))},
     {"participants": (TWICE, OrderParticipant(role="values", did="did:web:b"))},
     {"participants": (OrderParticipant(role="consumer", did=CONSUMER),)},

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -12,26 +13,58 @@ from contracts.errors import InputRejected
 from contracts.evaluation import Facts, Request, decide
 from contracts.messages import Dataset, Distribution
 from contracts.odrl import Offer
+from contracts.plain_words import describe
 from contracts.profile import DS, GRADE_ORDER, OPERANDS, Grade, Operand, context_document
-from contracts.templates import (
-    TEMPLATES,
-    compute_only,
-    describe,
-    open_data,
-    personal_with_consent,
-    statistics,
-)
+from contracts.strictness import compare
+from contracts.templates import PARAMETERS, TEMPLATES, build
 
 END = datetime(2027, 1, 1, tzinfo=UTC)
-REQUEST = Request("use", "did:web:c", "research", "private-sum/1", 20, epsilon=Decimal("0.5"))
-FACTS = Facts(END - timedelta(days=1), 0, "enterprise", "general", True)
-TERMS = (["private-sum/1"], ["research"])
+REQUEST = Request(
+    "use",
+    "did:web:c",
+    "research",
+    "private-sum/1",
+    20,
+    spatial="440305",
+    epsilon=Decimal("0.5"),
+)
+FACTS = Facts(
+    END - timedelta(days=1),
+    0,
+    "enterprise",
+    "general",
+    True,
+    recipient_zones=("qianhai", "port"),
+    approved=True,
+)
+TERMS = {"computations": ["private-sum/1"], "purposes": ["research"], "not_after": END}
+COMPUTING = {**TERMS, "min_cohort": 20}
+ONE_RECIPIENT = {"purposes": ["research"], "recipient": "did:web:c", "not_after": END}
 
+
+def made(*names: str, **parameters: Any) -> Offer:
+    return build(names, parameters, offer_id="urn:1")
+
+
+EVERYTHING: dict[str, Any] = {
+    **COMPUTING,
+    **ONE_RECIPIENT,
+    "max_uses": 2,
+    "recipient_roles": ["enterprise"],
+    "zones": ["port"],
+    "division": "4403",
+    "epsilon_budget": "1",
+}
 OFFERS: dict[str, Offer] = {
-    "compute-only": compute_only("urn:1", *TERMS, 20, END, 2, ["enterprise"]),
-    "statistics": statistics("urn:2", *TERMS, END, epsilon_budget=Decimal("1")),
-    "personal-with-consent": personal_with_consent("urn:3", *TERMS, 20, END),
-    "open-data": open_data("urn:4", END),
+    "compute-only": made("compute-only", **COMPUTING, max_uses=2, recipient_roles=["enterprise"]),
+    "single-recipient": made("single-recipient", **ONE_RECIPIENT),
+    "statistics": made("statistics", **TERMS),
+    "private-statistics": made("private-statistics", **TERMS, epsilon_budget="1"),
+    "personal-with-consent": made("personal-with-consent", **COMPUTING),
+    "open-data": made("open-data", not_after=END.isoformat()),
+    "within-division": made("within-division", division="4403"),
+    "zone-members": made("zone-members", zones=["port", "airport"]),
+    "approval": made("approval"),
 }
 BREAKS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("compute-only", {"purpose": "marketing"}, {}),
@@ -41,8 +74,17 @@ BREAKS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("compute-only", {}, {"use_count": 2}),
     ("compute-only", {}, {"recipient_role": "personal"}),
     ("statistics", {"min_cohort": 19}, {}),
-    ("statistics", {"epsilon": None}, {}),
-    ("statistics", {}, {"epsilon_spent": Decimal("0.6")}),
+    ("single-recipient", {"assignee": "did:web:other"}, {}),
+    ("single-recipient", {"purpose": "marketing"}, {}),
+    ("private-statistics", {"min_cohort": 19}, {}),
+    ("private-statistics", {"epsilon": None}, {}),
+    ("private-statistics", {}, {"epsilon_spent": Decimal("0.6")}),
+    ("within-division", {"spatial": "440104"}, {}),
+    ("within-division", {"spatial": None}, {}),
+    ("zone-members", {}, {"recipient_zones": ("qianhai",)}),
+    ("zone-members", {}, {"recipient_zones": None}),
+    ("approval", {}, {"approved": None}),
+    ("approval", {}, {"approved": False}),
     ("personal-with-consent", {}, {"consent": False}),
     ("personal-with-consent", {}, {"consent": None}),
     ("open-data", {}, {"grade": "important"}),
@@ -73,7 +115,7 @@ def test_a_template_refuses_what_it_is_against(
         OFFERS[name], replace(REQUEST, **request_changes), replace(FACTS, **fact_changes)
     )
     assert not decision.allowed
-    assert decision.refusal.path.startswith("permission[0].constraint")
+    assert decision.refusal.path.startswith(("permission[0].constraint", "assignee"))
 
 
 @pytest.mark.parametrize("name", OFFERS)
@@ -89,25 +131,106 @@ def test_a_template_stands_in_a_catalogue_as_the_schema_wants(
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("name", "changes", "sentence"),
     [
-        lambda: compute_only("urn:1", [], ["research"], 20, END),
-        lambda: compute_only("urn:1", "private-sum/1", ["research"], 20, END),
-        lambda: compute_only("urn:1", *TERMS, 0, END),
-        lambda: compute_only("urn:1", *TERMS, 20, END, 0),
-        lambda: compute_only("urn:1", *TERMS, 20, END.replace(tzinfo=None)),
-        lambda: compute_only("urn:1", *TERMS, 20, END, recipient_roles=[""]),
-        lambda: statistics("urn:1", *TERMS, END, min_cohort=19),
-        lambda: statistics("urn:1", *TERMS, END, epsilon_budget=Decimal("0")),
+        ("compute-only", {"computations": []}, "computations: expected a list of texts"),
+        ("compute-only", {"computations": "private-sum/1"}, "computations: expected a list"),
+        ("compute-only", {"computations": ["a"] * 257}, "computations: expected a list of texts"),
+        ("compute-only", {"purposes": ["a" * 2049]}, "purposes: expected a list of texts"),
+        ("compute-only", {"purposes": [None]}, "purposes: expected a list of texts"),
+        ("compute-only", {"min_cohort": 10**30}, "min_cohort: expected a whole number"),
+        ("compute-only", {"min_cohort": 0}, "min_cohort: expected a whole number"),
+        ("compute-only", {"min_cohort": True}, "min_cohort: expected a whole number"),
+        ("compute-only", {"min_cohort": None}, "min_cohort: expected a whole number, got none"),
+        ("compute-only", {"max_uses": 0}, "max_uses"),
+        ("compute-only", {"not_after": END.replace(tzinfo=None)}, "not_after: expected a date"),
+        ("compute-only", {"not_after": "soon"}, "not_after: expected a date"),
+        ("compute-only", {"not_after": "9999-12-31T23:59:59-12:00"}, "not_after: expected a date"),
+        ("compute-only", {"recipient_roles": [""]}, "recipient_roles"),
+        ("compute-only", {"zones": ["port"]}, "no such parameter"),
+        ("statistics", {"min_cohort": 19}, "at least 20"),
+        ("private-statistics", {"epsilon_budget": "0"}, "epsilon_budget: expected a decimal"),
+        ("private-statistics", {"epsilon_budget": "1e400"}, "epsilon_budget: expected a decimal"),
+        ("private-statistics", {"epsilon_budget": "1e-31"}, "epsilon_budget: expected a decimal"),
+        ("private-statistics", {"epsilon_budget": "NaN"}, "epsilon_budget: expected a decimal"),
+        ("private-statistics", {"epsilon_budget": True}, "epsilon_budget: expected a decimal"),
+        ("within-division", {"division": "Shenzhen"}, "GB/T 2260"),
+        ("within-division", {"division": 44030}, "GB/T 2260"),
+        ("single-recipient", {"recipient": "the hospital"}, "recipient: expected a DID"),
+        ("nothing", {}, "use: expected names"),
     ],
 )
-def test_a_template_refuses_terms_that_protect_nobody(make: Callable[[], Offer]) -> None:
-    with pytest.raises(InputRejected):
-        make()
+def test_a_template_names_the_field_that_is_wrong(
+    name: str, changes: dict[str, Any], sentence: str
+) -> None:
+    bases = {"within-division": {}, "nothing": {}, "single-recipient": ONE_RECIPIENT}
+    base = bases.get(name, COMPUTING)
+    with pytest.raises(InputRejected, match=sentence):
+        made(name, **(base | changes))
+
+
+def test_templates_combine_and_each_clause_stands_once() -> None:
+    both = made(
+        "compute-only",
+        "personal-with-consent",
+        "approval",
+        "zone-members",
+        **COMPUTING,
+        zones=["port"],
+    )
+    operands = [one.left_operand for one in both.permission[0].constraint]
+    assert operands == [
+        "ds:computation",
+        "purpose",
+        "ds:minCohort",
+        "dateTime",
+        "ds:recipientZone",
+        "ds:consent",
+        "ds:approval",
+    ]
+    assert [duty.action for duty in both.permission[0].duty] == ["delete"]
+
+
+def test_a_number_stands_for_a_name_or_code_of_digits_and_equal_values_stand_once() -> None:
+    division = made("within-division", division=4403).permission[0].constraint[0]
+    zones = made("zone-members", zones=[7, "7", "port"]).permission[0].constraint[0]
+    assert (division.right_operand, zones.right_operand) == ("4403", ("7", "port"))
+
+
+@pytest.mark.parametrize("budget", ["0.50", 0.5, Decimal("0.5"), "5e-1"])
+def test_a_decimal_is_written_out_however_it_is_given(budget: object) -> None:
+    offer = made("private-statistics", **TERMS, epsilon_budget=budget)
+    clause = next(
+        one for one in offer.permission[0].constraint if one.left_operand == Operand.EPSILON_BUDGET
+    )
+    assert Decimal(clause.right_operand) == Decimal("0.5")
+    assert "e" not in clause.right_operand.lower()
+
+
+@pytest.mark.parametrize("names", list(combinations(TEMPLATES, 2)))
+def test_two_templates_together_allow_only_what_each_of_them_allows(names: tuple[str, str]) -> None:
+    needed = {
+        name for each in names for name in (*TEMPLATES[each].required, *TEMPLATES[each].optional)
+    }
+    given = {name: value for name, value in EVERYTHING.items() if name in needed}
+    together = made(*names, **given)
+    assert decide(together, REQUEST, FACTS).allowed
+    for one in names:
+        own = (*TEMPLATES[one].required, *TEMPLATES[one].optional)
+        alone = made(one, **{name: value for name, value in given.items() if name in own})
+        assert compare(together, alone).reasons == ()
+
+
+def test_every_parameter_is_of_a_template_and_documented_in_both_languages() -> None:
+    used = {name for one in TEMPLATES.values() for name in (*one.required, *one.optional)}
+    assert used == set(PARAMETERS)
+    for parameter in PARAMETERS.values():
+        assert parameter.doc_en.endswith(".")
+        assert parameter.doc_zh.endswith("。")
 
 
 def test_a_policy_can_be_read_in_english_and_chinese() -> None:
-    offer = personal_with_consent("urn:3", ["a/1", "b/1"], ["research"], 20, END)
+    offer = made("personal-with-consent", **(COMPUTING | {"computations": ["a/1", "b/1"]}))
     assert describe(offer) == [
         "May use the data if the computation is one of a/1, b/1, and the purpose is research, "
         "and the minimum cohort is at least 20, and the date and time is "
@@ -115,7 +238,7 @@ def test_a_policy_can_be_read_in_english_and_chinese() -> None:
         "Whoever does so has to delete the results.",
     ]
     assert describe(offer, "zh") == [
-        "可以使用数据，条件是：计算方式为 a/1, b/1 之一，且用途为 research，"
+        "可以使用数据，条件是：计算方式为 a/1、b/1 之一，且用途为 research，"
         "且最小群体人数不小于 20，且日期时间不晚于 2027-01-01T00:00:00Z，且数据主体单独同意。",
         "行使该许可须删除结果。",
     ]

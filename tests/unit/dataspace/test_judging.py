@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contracts.odrl import agreement_from
 from contracts.order import ComputationOrder, OrderParticipant, order_hash, sign_order
-from contracts.templates import compute_only
+from contracts.templates import build
 from dataspace.identity.tokens import Identity
 from dataspace.judging import AgreementJudge
 from ledger.audit import Fact, Finding
+from ledger.crossmatch import AGREEMENT_ENDED
 from ledger.entry import Entry, EntryType, SealedEntry, seal, uuid7
 from ledger.facts import fact_of
 
@@ -21,14 +22,17 @@ NOW = datetime(2026, 11, 25, 8, tzinfo=UTC)
 CONSUMER = Identity.of("did:web:consumer.example", Ed25519PrivateKey.generate())
 PROVIDER, ORIGIN = "did:web:bureau.example", "bureau.example/tlog"
 AGREEMENT = agreement_from(
-    compute_only(
-        "offer:1",
-        computations=("psi/1",),
-        purposes=("research",),
-        min_cohort=20,
-        not_after=NOW + timedelta(days=1),
-        max_uses=2,
-        recipient_roles=("consumer",),
+    build(
+        ["compute-only"],
+        {
+            "computations": ("psi/1",),
+            "purposes": ("research",),
+            "min_cohort": 20,
+            "not_after": NOW + timedelta(days=1),
+            "max_uses": 2,
+            "recipient_roles": ("consumer",),
+        },
+        offer_id="offer:1",
     ),
     agreement_id="urn:uuid:agreement",
     target="residents",
@@ -68,18 +72,33 @@ class ProviderLog:
     def decide(self, text: str, decision: str, *, at: datetime = NOW, **changes: Any) -> None:
         order_h = order_hash(text)
         self.orders[order_h] = text
-        entry = Entry(
-            log=ORIGIN,
-            id=uuid7(at, secrets.token_bytes(10)),
-            ts=at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            type=EntryType.DECIDED,
-            actor=PROVIDER,
-            peer=CONSUMER.did,
+        self.write(
+            EntryType.DECIDED,
+            at,
             order_h=order_h,
             decision=decision,
             recipients=changes.pop("recipients", ("consumer",)),
             categories=("general",),
             **changes,
+        )
+
+    def decide_rows(self, decision: str, **changes: Any) -> None:
+        """A decision about rows that leave: there is no order, so the record says what for."""
+        asked = {"kind": "HttpData-PULL", "purpose": "research", **changes}
+        self.write(EntryType.DECIDED, NOW, decision=decision, recipients=("consumer",), **asked)
+
+    def end(self) -> None:
+        self.write(EntryType.NEGOTIATED, NOW, corr=AGREEMENT.id, outcome=AGREEMENT_ENDED)
+
+    def write(self, event: EntryType, at: datetime, **fields: Any) -> None:
+        entry = Entry(
+            log=ORIGIN,
+            id=uuid7(at, secrets.token_bytes(10)),
+            ts=at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            type=event,
+            actor=PROVIDER,
+            peer=CONSUMER.did,
+            **fields,
         )
         self.facts.append(fact_of(ORIGIN, len(self.sealed), entry, {}))
         self.sealed.append(seal(entry, secrets.token_bytes(16)))
@@ -151,6 +170,45 @@ def test_a_refusal_the_agreement_does_not_ask_for_is_found(log: ProviderLog) -> 
 def test_a_refusal_before_the_policy_was_asked_is_none_of_its(log: ProviderLog) -> None:
     log.decide(order(), "deny", clause="order.columns")
     assert log.judged() == []
+
+
+def test_a_permit_is_judged_whatever_clause_its_record_names(log: ProviderLog) -> None:
+    for clause in ("order.columns", "agreement.ended"):
+        log.decide(order(purpose="marketing"), "permit", clause=clause)
+    assert [one.code for one in log.judged()] == ["use-not-allowed", "use-not-allowed"]
+
+
+def test_a_use_permitted_after_the_agreement_was_ended_is_found(log: ProviderLog) -> None:
+    log.decide(order(), "permit")
+    log.end()
+    log.decide(order(nonce="b" * 16), "permit")
+    (finding,) = log.judged()
+    assert (finding.code, finding.origin, finding.index) == ("use-after-end", ORIGIN, 2)
+    assert "entry 1 of the same log says that the agreement was ended" in finding.sentence
+
+
+def test_uses_refused_after_the_end_are_not_found(log: ProviderLog) -> None:
+    log.end()
+    log.decide(order(), "deny", clause="agreement.ended")
+    log.end()
+    assert log.judged() == []
+
+
+def test_a_refusal_for_an_end_that_nobody_recorded_is_found(log: ProviderLog) -> None:
+    log.decide(order(), "deny", clause="agreement.ended")
+    log.end()
+    (finding,) = log.judged()
+    assert (finding.code, finding.index) == ("decision-differs", 0)
+    assert "no earlier entry of the same log says so" in finding.sentence
+
+
+def test_rows_that_left_are_judged_by_their_record_alone(log: ProviderLog) -> None:
+    log.decide_rows("deny", clause="permission[0].constraint[0]")
+    assert log.judged() == []
+    log.decide_rows("permit")
+    (finding,) = log.judged()
+    assert (finding.code, finding.index) == ("use-not-allowed", 1)
+    assert "HttpData-PULL" in finding.sentence
 
 
 def test_a_decision_without_its_order_cannot_be_replayed_and_is_named(log: ProviderLog) -> None:

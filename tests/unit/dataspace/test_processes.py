@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, select
 
+from dataspace import processes
 from dataspace.errors import InputRejected, Unavailable
 from dataspace.processes import (
-    MAX_AT_ONE_PEER,
+    MAX_AT_A_QUICK_PEER,
+    MAX_AT_A_SLOW_PEER,
+    MAX_CANDIDATES,
+    WORKERS,
     Handler,
     Later,
     Pool,
@@ -200,7 +205,7 @@ def test_a_slow_peer_keeps_two_workers_at_most_and_local_work_goes_on(store: Sto
     }
     engine = ProcessEngine(store, handlers)
     engine.start()
-    for _ in range(MAX_AT_ONE_PEER):
+    for _ in range(MAX_AT_A_SLOW_PEER):
         assert both_busy.acquire(timeout=20)
     with store.transaction() as tx:
         schedule(tx, "work", "local")
@@ -214,20 +219,70 @@ def test_a_slow_peer_keeps_two_workers_at_most_and_local_work_goes_on(store: Sto
     engine.stop()
 
 
-def test_trouble_while_storing_an_outcome_costs_no_worker(
+def test_a_peer_that_answers_quickly_may_keep_more_workers(store: Store) -> None:
+    """It has to earn them: one more with each quick answer, and no more than the most."""
+    quick, held, release = Recorder(10), threading.Semaphore(0), threading.Event()
+
+    def deliver(process: Process) -> None:
+        if process.kind == "quick":
+            quick(process)
+            return
+        held.release()
+        assert release.wait(20)
+
+    with store.transaction() as tx:
+        for number in range(10):
+            schedule(tx, "quick", str(number), target="peer")
+    handlers = {kind: Handler(deliver, pool=Pool.PEERS) for kind in ("quick", "slow")}
+    engine = ProcessEngine(store, handlers)
+    engine.start()
+    assert quick.done.wait(20)
+    with store.transaction() as tx:
+        for number in range(20):
+            schedule(tx, "slow", str(number), target="peer")
+    for _ in range(MAX_AT_A_QUICK_PEER):
+        assert held.acquire(timeout=20)
+    assert not held.acquire(blocking=False)
+    release.set()
+    engine.stop()
+
+
+def test_a_long_queue_for_one_peer_does_not_hide_the_others(store: Store) -> None:
+    release, other = threading.Event(), Recorder(1)
+
+    def deliver(process: Process) -> None:
+        if process.target == "slow":
+            assert release.wait(20)
+        else:
+            other(process)
+
+    with store.transaction() as tx:
+        for number in range(3 * MAX_CANDIDATES):
+            schedule(tx, "deliver", str(number), target="slow")
+        schedule(tx, "deliver", "last", target="quick")
+    engine = ProcessEngine(store, {"deliver": Handler(deliver, pool=Pool.PEERS)})
+    engine.start()
+    assert other.done.wait(20)
+    release.set()
+    engine.stop()
+
+
+def test_trouble_while_storing_outcomes_costs_neither_threads_nor_room(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """More failures in a row than there are workers, each after rows were leased."""
     recorder = Recorder(2)
     engine = ProcessEngine(store, {"work": Handler(recorder)})
-    troubles = iter([True, True, True])
-    original = ProcessEngine._set
+    troubles = iter([True] * (2 * WORKERS[Pool.LOCAL]))
+    original = Session.commit
 
-    def troubled(self: ProcessEngine, process: Process, **values: object) -> None:
-        if next(troubles, False):
-            raise Unavailable("the database is locked")
-        original(self, process, **values)
+    def troubled(self: Session) -> None:
+        if threading.current_thread().name == "dispatcher" and next(troubles, False):
+            raise OperationalError("COMMIT", {}, Exception("database is locked"))
+        original(self)
 
-    monkeypatch.setattr(ProcessEngine, "_set", troubled)
+    monkeypatch.setattr(Session, "commit", troubled)
+    monkeypatch.setattr(processes, "PAUSE_AFTER_TROUBLE_S", 0.01)
     with store.transaction() as tx:
         schedule(tx, "work", "one")
         schedule(tx, "work", "two")
@@ -235,3 +290,4 @@ def test_trouble_while_storing_an_outcome_costs_no_worker(
     assert recorder.done.wait(20)
     assert engine.healthy()
     engine.stop()
+    assert {row.state for row in rows(store)} == {"done"}

@@ -126,10 +126,23 @@ def opened(text: str, **changes: object) -> object:
 
 
 def test_a_credential_says_what_its_subject_is() -> None:
-    member = open_credential(
+    member, until = open_credential(
         credential(), subject=PEER.did, operator=OPERATOR.did, now=NOW, key_of=KEY_OF
     )
     assert (member.did, member.kind, member.name) == (PEER.did, ParticipantKind.PERSONAL, "Trust")
+    assert (member.zones, until) == ((), NOW + CREDENTIAL_LIFETIME_S)
+
+
+def test_a_credential_names_the_zones_of_its_subject() -> None:
+    named = credential(zones=("qianhai-ftz", "港区"))
+    asked = {"subject": PEER.did, "operator": OPERATOR.did, "now": NOW, "key_of": KEY_OF}
+    assert open_credential(named, **asked)[0].zones == ("qianhai-ftz", "港区")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("zones", [("a b",), ("",), ("x" * 65,), ("zone",) * 33, (1,)])
+def test_zones_that_are_no_short_names_are_refused(zones: tuple[object, ...]) -> None:
+    with pytest.raises(Unauthenticated, match="zones are not a list of names"):
+        opened(credential(zones=zones))
 
 
 def test_a_borrowed_credential_is_refused() -> None:

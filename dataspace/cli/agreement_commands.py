@@ -1,0 +1,198 @@
+"""Commands about agreements: what is in force, its proof for others, its end and its renewal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
+from dataspace.client import Client
+from dataspace.errors import InputRejected
+
+app = typer.Typer(help="Show, prove, end, renew agreements.", no_args_is_help=True)
+
+AgreementArgument = Annotated[str, typer.Argument(help="the agreement's id")]
+_STYLES = {"in force": "green", "not yet": "yellow"}
+
+
+@app.command("list")
+@reported
+def list_(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
+    """Every agreement, newest first, and whether it can be used."""
+    with Client.of_home(home) as node:
+        found = node.agreements()
+
+    def render() -> None:
+        if not found:
+            say("there are no agreements")
+        for one in found:
+            _print(one)
+
+    show(found, as_json, render)
+
+
+@app.command("show")
+@reported
+def show_(
+    agreement: AgreementArgument, home: HomeOption = HOME, as_json: JsonOption = False
+) -> None:
+    """One agreement: its terms in plain words, who has signed it, how it stands."""
+    with Client.of_home(home) as node:
+        found = node.call("GET", _path(agreement))
+
+    def render() -> None:
+        _print(found)
+        _print_terms(found["document"])
+        say(f"  signed by: {', '.join(found['signed_by']) or 'nobody'}")
+        if found["renews"]:
+            say(f"  renews: {found['renews']}")
+        if found["role"] == "PROVIDER":
+            say(f"  uses permitted: {found['use_count']}")
+        say(f"  sha256: {found['sha256']}")
+
+    show(found, as_json, render)
+
+
+@app.command()
+@reported
+def deed(
+    agreement: AgreementArgument,
+    file: Annotated[Path | None, typer.Option("--out", help="write it to this file")] = None,
+    home: HomeOption = HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """The agreement with both signatures as one file that anybody can verify offline.
+
+    Example: dataspace agreement deed urn:uuid:… --out residents.deed.json
+    """
+    with Client.of_home(home) as node:
+        found = node.call("GET", _path(agreement, "/deed"))
+    if file is None:
+        show(found, True, lambda: None)
+        return
+    try:
+        file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    except OSError as err:
+        raise InputRejected(f"{file} cannot be written", remedy="name another file") from err
+    show(
+        {"file": str(file)},
+        as_json,
+        lambda: say(f"{file}; verify it: dataspace agreement verify {file}", head="written to"),
+    )
+
+
+@app.command()
+@reported
+def verify(
+    file: Annotated[Path, typer.Argument(help="a deed's file")],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="a key you know, as DID=THUMBPRINT (RFC 7638); repeatable"),
+    ] = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="look the keys up in the parties' DID documents")
+    ] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="with --online: the parties are on this machine")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify a deed, with no node and without --online no network. Ends with 1 if it does not hold.
+
+    Example: dataspace agreement verify residents.deed.json --key did:web:bureau.example=THUMBPRINT
+    """
+    from dataspace.deeds import verify_deed
+
+    if local and not online:
+        raise InputRejected("--local says where to look things up", remedy="add --online")
+    found = verify_deed(file, _pins(key or []), online=online, local=local).to_json()
+
+    def render() -> None:
+        say("both parties signed exactly this agreement", head="valid:", style="green")
+        say(f"  {found['agreement']['@id']} about {found['agreement']['target']}")
+        _print_terms(found["agreement"])
+        for signer in found["signers"]:
+            say(f"  {signer['party']}: {signer['did']}")
+            say(f"    key: {signer['thumbprint']}, {_WHOSE[signer['key_known_by']]}")
+        say("  whether it was ended since, a deed does not say: ask the parties")
+
+    show(found, as_json, render)
+
+
+_WHOSE = {
+    "pinned": "the one you named",
+    "did-document": "which its DID document lists now",
+    None: "its own only by the word of this file; compare it with --key or --online",
+}
+
+
+@app.command()
+@reported
+def end(
+    agreement: AgreementArgument,
+    reason: Annotated[str, typer.Option(help="a sentence for the other side")],
+    home: HomeOption = HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """End an agreement before its time: no use from now on, what runs under it ends too."""
+    with Client.of_home(home) as node:
+        found = node.call("POST", _path(agreement, "/end"), {"reason": reason})
+    show(found, as_json, lambda: _print(found))
+
+
+@app.command()
+@reported
+def renew(
+    agreement: AgreementArgument, home: HomeOption = HOME, as_json: JsonOption = False
+) -> None:
+    """Negotiate the dataset's present offer and print the new agreement's id.
+
+    The old agreement stays as it is. Ends with 3 when refused, and with 4 when a person of either
+    side has to decide first.
+    """
+    with Client.of_home(home) as node:
+        begun = node.call("POST", _path(agreement, "/renewal"))
+        renewed = node.agreement_of(begun["id"])
+    show({"agreement": renewed}, as_json, lambda: print(renewed))
+
+
+def _path(agreement: str, tail: str = "") -> str:
+    return f"/api/agreements/{quote(agreement, safe='')}{tail}"
+
+
+def _pins(keys: list[str]) -> dict[str, str]:
+    pins: dict[str, str] = {}
+    for text in keys:
+        did, equals, thumbprint = text.rpartition("=")
+        if not equals or not did.startswith("did:") or not thumbprint:
+            raise InputRejected(
+                "a key is given as the party's DID, an equals sign and the key's thumbprint",
+                remedy="for example --key did:web:bureau.example=THUMBPRINT",
+            )
+        if did in pins:
+            raise InputRejected(f"two keys are given for {did}", remedy="give one for each party")
+        pins[did] = thumbprint
+    return pins
+
+
+def _print(one: dict[str, Any]) -> None:
+    provides = one["role"] == "PROVIDER"
+    other = f"for {one['consumer']}" if provides else f"of {one['provider']}"
+    style = _STYLES.get(one["state"], "red")
+    say(f"{one['id']}  {one['dataset']}  {other}", head=one["state"], style=style)
+    if one["state"] != "in force":
+        say(f"  {one['standing']}")
+    elif one["expires_at"]:
+        say(f"  until {one['expires_at']}")
+
+
+def _print_terms(document: dict[str, Any]) -> None:
+    from contracts.odrl import Agreement
+    from contracts.plain_words import describe
+
+    for line in describe(Agreement.model_validate(document)):
+        say(f"  {line}")

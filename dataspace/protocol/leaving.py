@@ -1,0 +1,210 @@
+"""May rows leave? A provider's side of a transfer without a computation.
+
+The policy is asked when the rows are requested, which counts as a use, and again each time they are
+given: a transfer may stay open for longer than its agreement, its dataset's formats, or a consent.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlmodel import Session, col, func, select
+
+from connectors.errors import ConnectorError
+from connectors.personal import ConsentedSource
+from connectors.source import Source, open_source
+from contracts import messages as dsp
+from contracts.evaluation import Decision, Facts, Request, decide
+from contracts.odrl import Agreement
+from contracts.party import Party
+from contracts.transfer import TERMINAL
+from contracts.transfer_strategy import PUSH, RAW_FORMATS
+from dataspace.errors import Denied, InputRejected, ProtocolViolation, Unavailable
+from dataspace.identity.tokens import Member
+from dataspace.protocol.transfer_rows import endpoint_of, refusal_of
+from dataspace.store.tables import AgreementRow, DatasetRow, TransferRow
+from ledger.entry import EntryType
+
+if TYPE_CHECKING:
+    from dataspace.node import Node
+
+log = structlog.get_logger("dataspace.leaving")
+
+# Each may keep a copy of its rows on our disk until it ends.
+MAX_OPEN_A_CONSUMER = 64
+
+
+class Leaving:
+    """Takes in requests for rows, and decides about them."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def take_in(
+        self, tx: Session, row: TransferRow, peer: Member, message: dsp.TransferRequestMessage
+    ) -> None:
+        """A request for the rows themselves: the format must be one they leave in.
+
+        Raises InputRejected where it is not, or where too many of the consumer's are open;
+        ProtocolViolation for a push that does not say where to, or names another's address.
+        """
+        offered = self._dataset(tx, row).formats
+        if message.format not in RAW_FORMATS or message.format not in offered:
+            raise InputRejected(
+                f"format: the rows do not leave in this one ({', '.join(offered) or 'in none'})",
+                remedy="order a computation (ds:order), or ask the provider for the format",
+            )
+        self._verify_room(tx, peer)
+        if message.format == PUSH:
+            if message.data_address is None:
+                raise ProtocolViolation("dataAddress: a push must say where to send the rows")
+            row.data_address = message.data_address.to_json()
+            endpoint_of(row, self._node.peers)
+        row.purpose = message.purpose
+
+    def decide(self, tx: Session, row: TransferRow) -> Decision | None:
+        """The policy's answer about letting the rows leave, kept as evidence; None when an ended
+        agreement has ended the transfer already.
+
+        Raises Unavailable while the rows cannot be found.
+        """
+        agreement = tx.get_one(AgreementRow, row.agreement)
+        facts = self._facts(tx, row, agreement, earlier_uses=agreement.use_count)
+        ended = refusal_of(agreement)
+        if ended is not None:
+            self.record_decision(tx, row, agreement, facts, ended)
+            self._node.transfers.deny(tx, row, ended)
+            return None
+        decision = _ask(row, agreement, facts)
+        self.record_decision(tx, row, agreement, facts, _denied(decision))
+        return decision
+
+    def refuse_now(self, tx: Session, row: TransferRow) -> Denied | None:
+        """Why rows that were permitted may not be given any more; the transfer is then ended.
+
+        None means that the permit still holds: it was counted when it was given, and is not again.
+        """
+        agreement = tx.get_one(AgreementRow, row.agreement)
+        if row.format not in self._dataset(tx, row).formats:
+            refusal: Denied | None = Denied(
+                f"The provider lets these rows no longer leave as {row.format}.",
+                remedy="Ask the provider for the format, or order a computation.",
+            )
+        else:
+            earlier = max(0, agreement.use_count - 1)
+            facts = self._facts(tx, row, agreement, earlier_uses=earlier)
+            refusal = refusal_of(agreement) or _denied(_ask(row, agreement, facts))
+            if refusal is not None:
+                self.record_decision(tx, row, agreement, facts, refusal)
+        if refusal is not None:
+            self._node.transfers.deny(tx, row, refusal)
+        return refusal
+
+    def record_decision(
+        self,
+        tx: Session,
+        row: TransferRow,
+        agreement: AgreementRow,
+        facts: Facts,
+        refusal: Denied | None,
+    ) -> None:
+        """The evidence of a decision, with the facts the policy was asked with, so that an auditor
+        can ask it again; and the count of what was permitted."""
+        self._node.evidence.record(
+            tx,
+            EntryType.DECIDED,
+            at=facts.now,
+            peer=row.peer,
+            corr=agreement.id,
+            agreement_h=agreement.document_h,
+            order_h=row.order_h or None,
+            kind=row.format,
+            purpose=row.purpose,
+            decision="permit" if refusal is None else "deny",
+            clause=refusal.clause if refusal else None,
+            recipients=(row.peer_kind or "unknown", *row.peer_zones),
+            categories=(facts.grade,) if facts.grade else None,
+            legal_basis="consent" if facts.consent else None,
+        )
+        if refusal is None:
+            # Counted when it is permitted, not when it succeeds: a run that dies stays spent.
+            agreement.use_count += 1
+            tx.add(agreement)
+
+    def source(self, dataset: DatasetRow) -> Source:
+        """Where the rows lie. Raises Unavailable while it cannot be opened.
+
+        Why is for the owner's log: it names files of this machine.
+        """
+        try:
+            return open_source(dataset.source)
+        except ConnectorError as err:
+            log.error("a dataset cannot be opened", dataset=dataset.id, error=str(err))
+            raise Unavailable(
+                "the dataset cannot be read at the moment",
+                remedy="try again, or tell the provider's owner",
+            ) from err
+
+    def _facts(
+        self, tx: Session, row: TransferRow, agreement: AgreementRow, *, earlier_uses: int
+    ) -> Facts:
+        dataset = self._dataset(tx, row)
+        return Facts(
+            now=datetime.now(UTC),
+            use_count=earlier_uses,
+            recipient_role=row.peer_kind,
+            recipient_zones=tuple(row.peer_zones),
+            grade=dataset.grade,
+            # A consented source yields no row without a consent that covers this use.
+            consent=isinstance(self.source(dataset), ConsentedSource) or None,
+            # What waits for a person's approval does not become an agreement without it.
+            approved=True,
+        )
+
+    def _dataset(self, tx: Session, row: TransferRow) -> DatasetRow:
+        return self._node.datasets.get(tx, tx.get_one(AgreementRow, row.agreement).dataset)
+
+    def _verify_room(self, tx: Session, peer: Member) -> None:
+        still_open = select(func.count()).where(
+            TransferRow.role == Party.PROVIDER.value,
+            TransferRow.peer == peer.did,
+            col(TransferRow.format).in_(RAW_FORMATS),
+            col(TransferRow.state).not_in(TERMINAL),
+        )
+        if tx.exec(still_open).one() >= MAX_OPEN_A_CONSUMER:
+            raise InputRejected(
+                f"{MAX_OPEN_A_CONSUMER} transfers of rows to you are open here already",
+                remedy="complete or end some of them, then ask again",
+            )
+
+
+def request_for_rows(consumer: str, format_: str, purpose: str | None) -> Request:
+    """What a policy is asked about rows that leave: the format stands where a computation would.
+
+    So a policy that names computations never lets rows leave.
+    """
+    return Request(
+        action="use",
+        assignee=consumer,
+        purpose=purpose,
+        computation=format_,
+        min_cohort=None,
+    )
+
+
+def _ask(row: TransferRow, agreement: AgreementRow, facts: Facts) -> Decision:
+    document = Agreement.model_validate(agreement.document)
+    return decide(document, request_for_rows(row.peer, row.format, row.purpose), facts)
+
+
+def _denied(decision: Decision) -> Denied | None:
+    clause = decision.refusal
+    if decision.allowed:
+        return None
+    return Denied(
+        decision.reason,
+        clause=clause.path if clause else None,
+        remedy=clause.remedy if clause else None,
+    )

@@ -1,0 +1,58 @@
+"""Routes for agreements: the owner's, and the one by which the other side ends one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from dataspace.protocol.agreement_rows import described
+from dataspace.protocol.agreements import Ending
+from dataspace.web.access import CurrentMember, CurrentNode, Owner
+from dataspace.web.negotiations import described as described_negotiation
+
+# An agreement has the id its provider gave it, and another make's may be an IRI with slashes: ids
+# are paths here, and the longer routes come first.
+router = APIRouter(prefix="/api/agreements", tags=["owner's API"], dependencies=[Owner])
+peer_router = APIRouter(prefix="/agreements", tags=["Dataspace Protocol"])
+
+
+@router.get("")
+def agreements(node: CurrentNode) -> list[dict[str, Any]]:
+    """Every agreement, as consumer or as provider, and whether it can be used."""
+    now = datetime.now(UTC)
+    return [described(row, now) for row in node.agreements.all()]
+
+
+@router.get("/{agreement:path}/deed")
+def deed(node: CurrentNode, agreement: str) -> dict[str, Any]:
+    """The agreement with both signatures as one file; verify it: dataspace agreement verify."""
+    return node.agreements.deed(agreement)
+
+
+@router.get("/{agreement:path}")
+def agreement(node: CurrentNode, agreement: str) -> dict[str, Any]:
+    return described(node.agreements.get(agreement), datetime.now(UTC))
+
+
+@router.post("/{agreement:path}/end")
+def end(node: CurrentNode, agreement: str, ending: Ending) -> dict[str, Any]:
+    """End an agreement before its time; the other side is told the reason."""
+    node.agreements.end(agreement, ending.reason)
+    return described(node.agreements.get(agreement), datetime.now(UTC))
+
+
+@router.post("/{agreement:path}/renewal", status_code=202)
+def renew(node: CurrentNode, agreement: str) -> dict[str, Any]:
+    """Negotiate the present offer of the agreement's dataset again."""
+    return described_negotiation(node.proposals.get(node.agreements.renew(agreement)))
+
+
+@peer_router.post("/{agreement:path}/end", status_code=204)
+def end_by_peer(node: CurrentNode, peer: CurrentMember, agreement: str, ending: Ending) -> Response:
+    """The other side has ended an agreement with this node."""
+    with node.store.transaction() as tx:
+        node.agreements.receive_end(tx, peer, agreement, ending)
+    return Response(status_code=204)

@@ -1,0 +1,96 @@
+"""The owner's routes for transfers: ask for rows, and steer what is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel import Session
+
+from contracts.party import Party
+from contracts.transfer_strategy import PULL
+from dataspace.errors import NotFound
+from dataspace.node import Node
+from dataspace.protocol.transfer_rows import described, refusal_of
+from dataspace.store.tables import AgreementRow, TransferRow
+from dataspace.web.access import CurrentNode, Owner
+
+router = APIRouter(prefix="/api", tags=["owner's API"], dependencies=[Owner])
+
+
+class RowsRequest(BaseModel):
+    """Rows to fetch under an agreement, and what for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    agreement: str = Field(min_length=1, max_length=300)
+    format: Literal["HttpData-PULL", "HttpData-PUSH"] = PULL
+    purpose: str | None = Field(default=None, min_length=1, max_length=200)
+
+
+class Reason(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)] = "The owner has asked for it."
+
+
+@router.post("/transfers", status_code=202)
+def begin(node: CurrentNode, asked: RowsRequest) -> dict[str, Any]:
+    """Ask a provider for the rows themselves; poll the answer's id until it is COMPLETED."""
+    with node.store.transaction() as tx:
+        agreement = tx.get(AgreementRow, asked.agreement)
+        if agreement is None or agreement.role != Party.CONSUMER.value:
+            raise NotFound(
+                "this node holds no such agreement as consumer",
+                remedy="negotiate one first: dataspace negotiate PROVIDER DATASET",
+            )
+        ended = refusal_of(agreement)
+        if ended is not None:
+            raise ended
+        pid = node.transfers.begin(tx, agreement, asked.format, purpose=asked.purpose)
+        return described(node.transfers.get(tx, pid))
+
+
+@router.get("/transfers")
+def transfers(node: CurrentNode) -> list[dict[str, Any]]:
+    """All transfers, newest first: providers' parts in computations, and rows that leave."""
+    return [described(row) for row in node.transfers.all()]
+
+
+@router.get("/transfers/{pid}")
+def transfer(node: CurrentNode, pid: str) -> dict[str, Any]:
+    with node.store.transaction() as tx:
+        return described(node.transfers.get(tx, pid))
+
+
+@router.post("/transfers/{pid}/suspension")
+def suspend(node: CurrentNode, pid: str, given: Reason) -> dict[str, Any]:
+    """Interrupt a transfer; a computation stands still until it is resumed or its time is up."""
+    return _steer(node, pid, lambda tx, row: node.transfers.suspend(tx, row, given.reason))
+
+
+@router.post("/transfers/{pid}/resumption")
+def resume(node: CurrentNode, pid: str) -> dict[str, Any]:
+    """Go on with a suspended transfer."""
+    return _steer(node, pid, node.transfers.resume)
+
+
+@router.post("/transfers/{pid}/completion")
+def complete(node: CurrentNode, pid: str) -> dict[str, Any]:
+    """Say that a transfer of rows is done."""
+    return _steer(node, pid, node.transfers.finish)
+
+
+@router.post("/transfers/{pid}/termination")
+def terminate(node: CurrentNode, pid: str, given: Reason) -> dict[str, Any]:
+    """End a transfer, and the computation it belongs to."""
+    return _steer(node, pid, lambda tx, row: node.transfers.end(tx, row, given.reason))
+
+
+def _steer(node: Node, pid: str, act: Callable[[Session, TransferRow], None]) -> dict[str, Any]:
+    with node.store.transaction() as tx:
+        row = node.transfers.get(tx, pid)
+        act(tx, row)
+        return described(row)
