@@ -1,0 +1,150 @@
+"""How the conformance kit's output is read: what counts as conformance, and what does not."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from contracts.negotiation import NegotiationState
+from contracts.party import Party
+from contracts.strategy import Situation, Verb
+from tests.conformance.cases import (
+    SECTIONS,
+    SWITCHED_OFF,
+    expected_cases,
+    named_in_settings,
+    offer_id,
+    subjects,
+)
+from tests.conformance.outcome import closing_line, findings, read_outcome
+from tests.conformance.script import (
+    CONSUMER,
+    PROVIDER,
+    TRANSFER_CONSUMER,
+    TRANSFER_PROVIDER,
+    NegotiationScript,
+    offer_of,
+)
+
+EXPECTED = frozenset({"CN:01-01", "CN:01-02"})
+
+
+def printed(*lines: str, ended: bool = True) -> str:
+    return "\n".join([*lines, "KIT ENDED"] if ended else lines)
+
+
+def told(result: str, case: str) -> str:
+    return f"[2026-11-25T06:56:24.018419383] {result}: {case}"
+
+
+def test_sixty_five_cases_run_and_the_two_that_the_kit_switched_off_do_not() -> None:
+    sizes = Counter(case.partition(":")[0] for case in expected_cases())
+
+    assert sizes == {"MET": 1, "CAT": 3, "CN": 15, "CN_C": 16, "TP": 15, "TP_C": 15}
+    assert expected_cases().isdisjoint(SWITCHED_OFF)
+    assert sum(map(sum, SECTIONS.values())) == len(expected_cases()) + len(SWITCHED_OFF) == 67
+
+
+def test_the_script_has_moves_for_cases_of_the_kit_only() -> None:
+    for group, script in {
+        "CN": PROVIDER,
+        "CN_C": CONSUMER,
+        "TP": TRANSFER_PROVIDER,
+        "TP_C": TRANSFER_CONSUMER,
+    }.items():
+        assert script.keys() <= set(subjects(group))
+
+
+def test_the_settings_say_what_every_case_is_about() -> None:
+    settings = named_in_settings()
+
+    about = [name for name in settings if name.endswith(("_DATASETID", "_AGREEMENTID"))]
+    # All but the one about metadata, which is about nothing further.
+    assert len(about) == 67 - 1
+    assert settings["CN_C_02_05_DATASETID"] == "ACNC0205"
+    assert settings["TP_C_03_06_AGREEMENTID"] == "ATPC0306"
+    # These two are fixed in the kit's own code.
+    assert settings["CN_01_02_DATASETID"] == "ACN0102"
+    assert settings["CN_01_02_OFFERID"] == "CD123:ACN0102:456"
+
+
+def test_a_second_visit_of_a_state_gets_the_second_move_and_a_third_none() -> None:
+    script = NegotiationScript()
+    situation = Situation(
+        Party.PROVIDER, NegotiationState.REQUESTED, "ACN0102", offer_of("ACN0102"), None
+    )
+
+    first, second, third = script(situation), script(situation), script(situation)
+
+    assert first.verb is Verb.OFFER
+    assert first.offer is not None
+    assert first.offer.id == offer_id("ACN0102")
+    assert (second.verb, third.verb) == (Verb.TERMINATE, Verb.NOTHING)
+
+
+def test_a_run_in_which_every_expected_case_passed_has_no_findings() -> None:
+    outcome = read_outcome(
+        printed(told("SUCCESSFUL", "CN:01-01"), "Sending offer", told("SUCCESSFUL", "CN:01-02"))
+    )
+
+    assert findings(outcome, EXPECTED) == []
+    assert closing_line(outcome) == "2 passed, 0 failed"
+
+
+def test_a_failure_is_told_with_the_kits_own_reason() -> None:
+    outcome = read_outcome(
+        printed(
+            told("SUCCESSFUL", "CN:01-01"),
+            told("FAILED", "CN:01-02"),
+            "REASON: CN:01-02: Verify contract request",
+            "  AssertionError: Unexpected response code: 500",
+            "  second line",
+        )
+    )
+
+    assert closing_line(outcome) == "1 passed, 1 failed"
+    assert findings(outcome, EXPECTED) == [
+        "FAILED CN:01-02: Verify contract request\n"
+        "  AssertionError: Unexpected response code: 500\n"
+        "  second line"
+    ]
+
+
+def test_an_aborted_case_and_one_that_failed_once_of_two_times_have_failed() -> None:
+    outcome = read_outcome(
+        printed(
+            told("ABORTED", "CN:01-01"),
+            told("FAILED", "CN:01-02"),
+            told("SUCCESSFUL", "CN:01-02"),
+        )
+    )
+
+    assert outcome.failed == EXPECTED
+    assert findings(outcome, EXPECTED) == ["FAILED CN:01-01", "FAILED CN:01-02"]
+
+
+def test_a_case_that_did_not_run_or_was_not_expected_is_a_finding_though_none_failed() -> None:
+    outcome = read_outcome(printed(told("SUCCESSFUL", "CN:01-01"), told("SUCCESSFUL", "XX:09-09")))
+
+    assert not outcome.failed
+    assert findings(outcome, EXPECTED) == ["DID NOT RUN CN:01-02", "NOT EXPECTED XX:09-09"]
+
+
+def test_cases_that_could_not_begin_are_told_by_their_class() -> None:
+    outcome = read_outcome(
+        printed("REASON: ContractNegotiationProvider01Test", "  Address already in use")
+    )
+
+    assert findings(outcome, EXPECTED) == [
+        "FAILED ContractNegotiationProvider01Test\n  Address already in use",
+        "DID NOT RUN CN:01-01 CN:01-02",
+    ]
+
+
+def test_a_kit_that_broke_off_is_a_finding_though_every_case_had_passed() -> None:
+    lines = [told("SUCCESSFUL", "CN:01-01"), told("SUCCESSFUL", "CN:01-02"), "out of memory"]
+
+    found = findings(read_outcome(printed(*lines, ended=False)), EXPECTED)
+
+    assert len(found) == 1
+    assert found[0].startswith("THE KIT BROKE OFF\n")
+    assert found[0].endswith("  out of memory")
