@@ -122,9 +122,10 @@ class Delivery:
         if answer.status >= 300:
             raise Rejected(f"{asked['to']} refused the message: {answer.reason()}")
         reaction = self._reactions.get(asked["reaction"])
-        if reaction is not None and reaction.answered is not None and asked["heed"]:
+        # What an earlier version queued says neither `heed` nor `state`.
+        if reaction is not None and reaction.answered is not None and asked.get("heed", True):
             with self._node.store.transaction() as tx:
-                reaction.answered(tx, process.subject, answer, asked["state"])
+                reaction.answered(tx, process.subject, answer, asked.get("state", ""))
 
     def _failed(self, tx: Session, process: Process, error: str) -> None:
         reaction = self._reactions.get(process.payload["reaction"])

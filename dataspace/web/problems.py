@@ -49,6 +49,8 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
 # "If the client is not authorized, the provider MUST return 404" (Dataspace Protocol 2025-1, HTTPS
 # bindings of negotiation and transfer): whoever may not see a process learns of none.
 HIDDEN = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+# A name longer than any process has (`contracts.odrl.Text`) cannot be given back in an error.
+MAX_PID_LETTERS = 2048
 DEFAULT_REMEDY: Mapping[HTTPStatus, str] = {
     HTTPStatus.SERVICE_UNAVAILABLE: "try again in a moment",
     HTTPStatus.NOT_FOUND: "check the address",
@@ -136,6 +138,8 @@ def _protocol_error(
 ) -> Response:
     part = request.url.path.removeprefix(f"{BASE}/").split("/")[0]
     pid = request.path_params.get("pid", UNKNOWN_PID)
+    if len(pid) > MAX_PID_LETTERS:
+        pid = UNKNOWN_PID
     if part in ("negotiations", "transfers") and status in HIDDEN:
         status, sentence, headers = HTTPStatus.NOT_FOUND, "there is no such process", None
     error: dsp.CatalogError | dsp.ContractNegotiationError | dsp.TransferError

@@ -30,6 +30,9 @@ ROOT: Final = HERE.parents[1]
 # A case that fails waits a quarter of a minute for each thing that does not happen.
 KIT_S: Final = 1800
 START_S: Final = 60
+# The kit's own connector answers without the pause that the kit needs to make itself ready, so on a
+# busy machine it misses one of its own messages now and then. Ours pauses, and has one try.
+SET_UP_TRIES: Final = 3
 STOP_S: Final = 30
 
 
@@ -89,9 +92,7 @@ def _print_findings(outcome: Outcome) -> bool:
 
 def play(archives: Path, work: Path, times: int) -> bool:
     """Prove the set-up, then run all cases `times` times; whether every run was all well."""
-    own = _new_directory(work / "own")
-    print("the kit against its own connector", flush=True)
-    if not _print_findings(run_kit(archives, own, connector=None)):
+    if not any(_set_up_works(archives, work, number) for number in range(1, SET_UP_TRIES + 1)):
         print("the set-up does not work here, so nothing was found out about this connector")
         return False
     well = True
@@ -103,6 +104,12 @@ def play(archives: Path, work: Path, times: int) -> bool:
         print(f"in {time.monotonic() - began:.0f} s")
         print(closing_line(outcome), flush=True)
     return well
+
+
+def _set_up_works(archives: Path, work: Path, number: int) -> bool:
+    print(f"the kit against its own connector, try {number}", flush=True)
+    own = _new_directory(work / f"own-{number}")
+    return _print_findings(run_kit(archives, own, connector=None))
 
 
 def _new_directory(wanted: Path) -> Path:

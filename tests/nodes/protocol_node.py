@@ -2,6 +2,7 @@
 database, one known peer, and no engine, so that nothing happens but what a message does."""
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anyio.from_thread import start_blocking_portal
 from fastapi.testclient import TestClient
-from sqlmodel import select
+from sqlmodel import SQLModel, select
 
 from contracts import messages as dsp
 from contracts.odrl import Offer, agreement_from
@@ -20,11 +22,11 @@ from dataspace.errors import Unauthenticated
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.peers import Peers, Visitor
+from dataspace.protocol import Behaviour
 from dataspace.settings import Home, ParticipantKind, create_home
 from dataspace.store.tables import (
     AgreementRow,
     DatasetRow,
-    EntryRow,
     NegotiationRow,
     ProcessRow,
     TransferRow,
@@ -33,8 +35,39 @@ from dataspace.web.app import create_app
 
 PEER, PEER_URL = "did:web:127.0.0.1%3A9", "http://127.0.0.1:9"
 TOKEN = "Bearer known"
-DATASET, AGREEMENT = "rows", "urn:uuid:agreed"
-OFFER = Offer.model_validate({"@id": "offer:rows", "permission": [{"action": "use"}]})
+DATASET = "rows"
+# One in which the node is the provider, and one in which it is the consumer.
+AGREEMENT, HELD = "urn:uuid:agreed", "urn:uuid:held"
+# Its clauses permit every use of the tests, so that what they are changed to is what is looked at.
+OFFER = Offer.model_validate(
+    {
+        "@id": "offer:rows",
+        "permission": [
+            {
+                "action": "use",
+                "constraint": [
+                    {
+                        "leftOperand": "dateTime",
+                        "operator": "lt",
+                        "rightOperand": "9999-01-01T00:00Z",
+                    },
+                    {
+                        "or": [
+                            {"leftOperand": "count", "operator": "lteq", "rightOperand": "1000000"},
+                            {
+                                "leftOperand": "ds:recipientRole",
+                                "operator": "isAnyOf",
+                                "rightOperand": ["consumer", "enterprise"],
+                            },
+                        ]
+                    },
+                ],
+            }
+        ],
+    }
+)
+# What is noted of a message whether or not it does anything.
+NOTED = frozenset({"received", "replay"})
 
 
 class OnePeer(Peers):
@@ -52,21 +85,29 @@ class OneNode:
 
     node: Node
     http: TestClient
+    database: sqlite3.Connection
 
-    def post(self, path: str, body: bytes | dict[str, Any]) -> Any:
+    def post(
+        self, path: str, body: bytes | dict[str, Any], *, message_id: str | None = None
+    ) -> Any:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"authorization": TOKEN, "content-type": "application/json"}
+        if message_id is not None:
+            headers["message-id"] = message_id
         return self.http.post(f"/dsp/2025-1{path}", content=content, headers=headers)
 
-    def snapshot(self) -> list[Any]:
-        """Everything a message could change, but for the note that it came."""
-        with self.node.store.transaction() as tx:
-            rows = [
-                row.model_dump()
-                for table in (NegotiationRow, TransferRow, AgreementRow, ProcessRow)
-                for row in tx.exec(select(table)).all()
-            ]
-            return [*rows, len(tx.exec(select(EntryRow.position)).all())]
+    def snapshot(self) -> dict[str, list[Any]]:
+        """Every row of every table, but for the note that a message came."""
+        return {
+            table: self.database.execute(f"SELECT * FROM {table}").fetchall()
+            for table in SQLModel.metadata.tables
+            if table not in NOTED
+        }
+
+    def told(self) -> list[bytes]:
+        """The messages this node has ready for its peer."""
+        found = self.database.execute("SELECT payload FROM process WHERE kind = 'deliver'")
+        return [json.loads(payload)["body"].encode() for (payload,) in found]
 
     def put_negotiation(self, role: str, state: str) -> str:
         """A negotiation that stands in `state`, in place of the last one."""
@@ -107,7 +148,7 @@ class OneNode:
             peer=PEER,
             peer_pid="urn:uuid:theirs",
             callback=PEER_URL,
-            agreement=AGREEMENT if role == "PROVIDER" else "urn:uuid:held",
+            agreement=AGREEMENT if role == "PROVIDER" else HELD,
             format=PULL,
             state=state,
             computation="",
@@ -119,24 +160,28 @@ class OneNode:
         self._put(row)
         return row.pid
 
-    def _put(self, row: NegotiationRow | TransferRow) -> None:
+    def clear(self) -> None:
+        """Forget every process and what is left to do, but for the agreements of the beginning."""
         with self.node.store.transaction() as tx:
             for table in (NegotiationRow, TransferRow, ProcessRow):
                 for old in tx.exec(select(table)).all():
                     tx.delete(old)
             for agreement in tx.exec(select(AgreementRow)).all():
-                if agreement.id == "urn:uuid:new":
+                if agreement.id not in (AGREEMENT, HELD):
                     tx.delete(agreement)
-            tx.flush()
+
+    def _put(self, row: NegotiationRow | TransferRow) -> None:
+        self.clear()
+        with self.node.store.transaction() as tx:
             tx.add(row)
 
 
 @contextmanager
-def one_node(directory: Path) -> Iterator[OneNode]:
+def one_node(directory: Path, behaviour: Behaviour | None = None) -> Iterator[OneNode]:
     """A node with one dataset, and an agreement about it in each role."""
     values = {"name": "node", "kind": "enterprise", "url": "http://127.0.0.1:8", "port": 8}
     create_home(directory / "home", {**values, "operator": "http://127.0.0.1:7"})
-    node = Node(Home(directory / "home"), peers=OnePeer)
+    node = Node(Home(directory / "home"), behaviour=behaviour or Behaviour(), peers=OnePeer)
     rows = directory / "rows.csv"
     rows.write_text("name\nann\n", encoding="utf-8")
     with node.store.transaction() as tx:
@@ -153,13 +198,21 @@ def one_node(directory: Path) -> Iterator[OneNode]:
                 created_at=time.time(),
             )
         )
-        for name, role in ((AGREEMENT, "PROVIDER"), ("urn:uuid:held", "CONSUMER")):
+        for name, role in ((AGREEMENT, "PROVIDER"), (HELD, "CONSUMER")):
             tx.add(_agreement(name, role, node.did))
-    # Not as a context manager: the node's engine would begin to deliver.
-    try:
-        yield OneNode(node, TestClient(create_app(node), raise_server_exceptions=False))
-    finally:
-        node.stop()
+    http = TestClient(create_app(node), raise_server_exceptions=False)
+    database = sqlite3.connect(
+        f"file:{directory / 'home' / 'node.sqlite'}?mode=ro", uri=True, isolation_level=None
+    )
+    # Not `with http`: the node's engine would begin to deliver. One event loop for all requests
+    # all the same, as each would make its own.
+    with start_blocking_portal() as portal:
+        http.portal = portal
+        try:
+            yield OneNode(node, http, database)
+        finally:
+            database.close()
+            node.stop()
 
 
 def _agreement(name: str, role: str, did: str) -> AgreementRow:
