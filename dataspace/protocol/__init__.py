@@ -40,5 +40,8 @@ def verify_pids(message: Document, ours: Pids) -> None:
     """
     for name, wire in (("provider_pid", "providerPid"), ("consumer_pid", "consumerPid")):
         given, known = getattr(message, name, None), ours[name]  # type: ignore[literal-required]
+        if given is None and name in type(message).model_fields:
+            # Without it this is the first message of another process.
+            raise ProtocolViolation(f"{wire} is required in a message about a process")
         if given is not None and known != UNKNOWN_PID and given != known:
             raise ProtocolViolation(f"{wire}: it is not this process's")

@@ -170,13 +170,14 @@ class Negotiations:
         theirs = Party.CONSUMER if row.role == Party.PROVIDER.value else Party.PROVIDER
         state = next_state(NegotiationState(row.state), theirs, dsp.negotiation_message(message))
         self._take_in(tx, row, message)
-        row.peer_pid = row.peer_pid or peer_pid_in(row, message)
+        self._learn_pid(tx, row, peer_pid_in(row, message))
         row.peer_kind, row.peer_zones = peer.kind.value, list(peer.zones)
         row.state, row.updated_at, row.waiting = state, time.time(), None
         row.deadline_at = time.time() + DEADLINE_S
         tx.add(row)
         answer = as_message(row)
         if state is NegotiationState.FINALIZED:
+            self._verify_new(tx, Agreement.model_validate(row.agreement).id)
             self._node.agreements.conclude(tx, row)
         self.move_on(tx, row)
         return answer
@@ -184,15 +185,19 @@ class Negotiations:
     def _take_in(self, tx: Session, row: NegotiationRow, message: dsp.Document) -> None:
         """What the message brings, checked and put into the row."""
         if isinstance(message, dsp.ContractRequestMessage):
-            self._offered(tx, message.offer)
+            if self._offered(tx, message.offer).id != row.dataset:
+                raise ProtocolViolation("offer.target: it is not this negotiation's dataset")
             row.offer, row.rounds, row.approval = message.offer.to_json(), row.rounds + 1, None
         elif isinstance(message, dsp.ContractOfferMessage):
             row.agreement, row.rounds = message.offer.to_json(), row.rounds + 1
             row.approval = None
         elif isinstance(message, dsp.ContractAgreementMessage):
             agreement = message.agreement
-            if tx.get(AgreementRow, agreement.id) is not None:
-                raise ProtocolViolation("agreement.@id: it is the id of another agreement")
+            if (agreement.assigner, agreement.assignee) != (row.peer, self._node.did):
+                raise ProtocolViolation(
+                    "agreement: assigner and assignee are not the two who negotiate"
+                )
+            self._verify_new(tx, agreement.id)
             if message.signature is not None:
                 self._node.agreements.verify_signature(message.signature, agreement, row.peer)
             row.agreement, row.provider_signature = agreement.to_json(), message.signature
@@ -326,6 +331,20 @@ class Negotiations:
             )
         ).first()
 
+    def _verify_new(self, tx: Session, agreement_id: str) -> None:
+        if tx.get(AgreementRow, agreement_id) is not None:
+            raise ProtocolViolation("agreement.@id: it is the id of another agreement")
+
+    def _learn_pid(self, tx: Session, row: NegotiationRow, pid: str | None) -> None:
+        """Keep the peer's name for the negotiation, which it must not have given to another."""
+        if row.peer_pid is not None or pid is None:
+            return
+        role, same = NegotiationRow.role == row.role, NegotiationRow.peer_pid == pid
+        taken = select(NegotiationRow.pid).where(role, NegotiationRow.peer == row.peer, same)
+        if tx.exec(taken).first() is not None:
+            raise ProtocolViolation("the peer's pid is that of another negotiation")
+        row.peer_pid = pid
+
     def _offered(self, tx: Session, offer: Offer) -> DatasetRow:
         """The dataset whose published offer this names. Raises InputRejected for an unknown one."""
         dataset = tx.get(DatasetRow, offer.target or "")
@@ -350,7 +369,9 @@ class Negotiations:
         """The peer knows the negotiation we began, and has told its name for it."""
         row = tx.get_one(NegotiationRow, pid)
         if row.peer_pid is None:
-            row.peer_pid = peer_pid_in(row, dsp.parse(dsp.ContractNegotiation, answer.body))
+            self._learn_pid(
+                tx, row, peer_pid_in(row, dsp.parse(dsp.ContractNegotiation, answer.body))
+            )
             tx.add(row)
         if row.state == NegotiationState.TERMINATED:
             # Ended here before the peer knew of it.

@@ -24,7 +24,7 @@ from contracts.transfer import (
 from contracts.transfer_strategy import PUSH
 from dataspace.answer import Answer
 from dataspace.computing.deciding import DECIDE
-from dataspace.errors import Denied, InputRejected, NotFound
+from dataspace.errors import Denied, InputRejected, NotFound, ProtocolViolation
 from dataspace.identity.tokens import Member
 from dataspace.processes import Handler, schedule
 from dataspace.protocol import BASE, verify_pids
@@ -282,7 +282,7 @@ class Transfers:
             tx, row, next_state(TransferState(row.state), theirs, dsp.transfer_message(message))
         )
         if row.role == Party.CONSUMER.value:
-            row.peer_pid = row.peer_pid or getattr(message, "provider_pid", None)
+            self._learn_pid(tx, row, getattr(message, "provider_pid", None))
         if permitted:
             # The provider has counted this use; who holds the agreement knows what is left of it.
             agreement = tx.get(AgreementRow, row.agreement)
@@ -314,6 +314,16 @@ class Transfers:
                 self._node.computations.transfer_terminated(tx, row, code=message.code or "failed")
 
     # ---- small parts ------------------------------------------------------------------------
+
+    def _learn_pid(self, tx: Session, row: TransferRow, pid: str | None) -> None:
+        """Keep the peer's name for the transfer, which it must not have given to another."""
+        if row.peer_pid is not None or pid is None:
+            return
+        role, same = TransferRow.role == row.role, TransferRow.peer_pid == pid
+        taken = select(TransferRow.pid).where(role, TransferRow.peer == row.peer, same)
+        if tx.exec(taken).first() is not None:
+            raise ProtocolViolation("the peer's pid is that of another transfer")
+        row.peer_pid = pid
 
     def _own(self, tx: Session, peer: Member, pid: str) -> TransferRow:
         row = tx.get(TransferRow, pid)
@@ -368,7 +378,7 @@ class Transfers:
     def _requested(self, tx: Session, pid: str, answer: Answer, state: str) -> None:
         row = tx.get_one(TransferRow, pid)
         if row.peer_pid is None:
-            row.peer_pid = dsp.parse(dsp.TransferProcess, answer.body).provider_pid
+            self._learn_pid(tx, row, dsp.parse(dsp.TransferProcess, answer.body).provider_pid)
             tx.add(row)
         if row.state == TransferState.TERMINATED:
             # Ended here before the peer knew of it.

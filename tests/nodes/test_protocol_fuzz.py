@@ -12,17 +12,22 @@ from contracts import messages as dsp
 from contracts.errors import ContractError
 from contracts.negotiation import TABLE as NEGOTIATION_TABLE
 from contracts.negotiation import NegotiationState
+from contracts.odrl import agreement_from
 from contracts.party import Party
+from contracts.strategy import Approval
 from contracts.transfer import TABLE as TRANSFER_TABLE
 from contracts.transfer import TransferState
 from dataspace.protocol.negotiations import MAX_UNASKED_OFFERS
+from dataspace.store.tables import AgreementRow, DatasetRow
 from tests.unit.contracts.conftest import schema_faults, specification  # noqa: F401
 
 from .mutations import mutated
 from .protocol_node import (
     AGREEMENT,
     DATASET,
+    HELD,
     OFFER,
+    PEER,
     PEER_URL,
     TOKEN,
     OneNode,
@@ -292,3 +297,95 @@ def test_a_provider_cannot_bury_people_under_offers_nobody_asked_for(node: OneNo
     assert answers[-1].json()["@type"] == "ContractNegotiationError"
     waiting = [row for row in node.node.proposals.all(waiting=True) if row.offer is None]
     assert len(waiting) == MAX_UNASKED_OFFERS
+
+
+def test_two_agreements_cannot_have_one_name(node: OneNode) -> None:
+    node.clear()
+    agreement = negotiation_messages("CONSUMER", node.node.did)["agreement"]
+    finals = []
+    for number in range(2):
+        pid = node.node.negotiations.begin(PEER, PEER_URL, OFFER.for_message(DATASET))
+        names = {"provider_pid": f"urn:p{number}", "consumer_pid": pid}
+        node.post(f"/negotiations/{pid}/agreement", agreement.model_copy(update=names).to_bytes())
+        finals.append(dsp.ContractNegotiationEventMessage(**names, event_type="FINALIZED"))
+    answers = [
+        node.post(f"/negotiations/{one.consumer_pid}/events", one.to_bytes()) for one in finals
+    ]
+    assert [answer.status_code for answer in answers] == [200, 400]
+
+
+@pytest.mark.parametrize("part", ["negotiations", "transfers"])
+def test_a_peer_cannot_give_two_processes_one_name(node: OneNode, part: str) -> None:
+    node.clear()
+    answers = []
+    for _ in range(2):
+        if part == "negotiations":
+            pid = node.node.negotiations.begin(PEER, PEER_URL, OFFER.for_message(DATASET))
+            path, model = "termination", dsp.ContractNegotiationTerminationMessage
+        else:
+            with node.node.store.transaction() as tx:
+                agreement = tx.get_one(AgreementRow, HELD)
+                pid = node.node.transfers.begin(tx, agreement, "HttpData-PULL")
+            path, model = "termination", dsp.TransferTerminationMessage
+        message = model(provider_pid="urn:uuid:one", consumer_pid=pid)
+        answers.append(node.post(f"/{part}/{pid}/{path}", message.to_bytes()))
+    assert [answer.status_code for answer in answers] == [200, 400]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_first_message_is_none_of_a_negotiation_that_is_known(node: OneNode, role: str) -> None:
+    offer, names = OFFER.for_message(DATASET), pids(role)
+    if role == "PROVIDER":
+        pid, path = node.put_negotiation(role, "OFFERED"), "request"
+        first: dsp.Document = dsp.ContractRequestMessage(
+            consumer_pid=names["consumer_pid"], offer=offer, callback_address=PEER_URL
+        )
+    else:
+        pid, path = node.put_negotiation(role, "REQUESTED"), "offers"
+        first = dsp.ContractOfferMessage(
+            provider_pid=names["provider_pid"], offer=offer, callback_address=PEER_URL
+        )
+    before = node.snapshot()
+    verify_error(
+        node.post(f"/negotiations/{pid}/{path}", first.to_bytes()), ERROR_OF["negotiations"]
+    )
+    assert node.snapshot() == before
+
+
+def test_a_counter_offer_is_about_the_same_dataset(node: OneNode) -> None:
+    pid = node.put_negotiation("PROVIDER", "OFFERED")
+    with node.node.store.transaction() as tx:
+        other = tx.get_one(DatasetRow, DATASET).model_copy(update={"id": "others"})
+        tx.add(DatasetRow(**{**other.model_dump(), "offer": {**OFFER.to_json(), "@id": "o:2"}}))
+    offer = OFFER.model_copy(update={"id": "o:2"}).for_message("others")
+    message = dsp.ContractRequestMessage(**pids("PROVIDER"), offer=offer)
+    before = node.snapshot()
+    answer = node.post(f"/negotiations/{pid}/request", message.to_bytes())
+    verify_error(answer, ERROR_OF["negotiations"])
+    assert node.snapshot() == before
+
+
+@pytest.mark.parametrize("assigner", ["another", "the node"])
+def test_an_agreement_binds_the_two_that_negotiate_and_nobody_else(
+    node: OneNode, assigner: str
+) -> None:
+    node.clear()
+    offer = dsp.ContractOfferMessage(
+        provider_pid="urn:p", offer=OFFER.for_message(DATASET), callback_address=PEER_URL
+    )
+    pid = node.post("/negotiations/offers", offer.to_bytes()).json()["consumerPid"]
+    node.node.proposals.decide(pid, Approval.APPROVED)
+    other, own = "did:web:elsewhere.example", node.node.did
+    agreement = agreement_from(
+        OFFER,
+        agreement_id="urn:uuid:new",
+        target=DATASET,
+        assigner=own if assigner == "the node" else other,
+        assignee=other if assigner == "the node" else own,
+        timestamp="2026-11-25T00:00:00Z",
+    )
+    message = dsp.ContractAgreementMessage(
+        provider_pid="urn:p", consumer_pid=pid, agreement=agreement
+    )
+    node.post(f"/negotiations/{pid}/agreement", message.to_bytes())
+    assert node.node.proposals.get(pid).state in ("ACCEPTED", "TERMINATED")
