@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from connectors.personal import ConsentedSource
 from connectors.source import open_source
 from contracts.authoring import policy_from
 from contracts.evaluation import Decision, Facts, Request, decide
 from contracts.odrl import Agreement, Offer
 from contracts.party import Party
+from dataspace.computing.permission import consent_of
 from dataspace.identity.tokens import MAX_ZONES
 from dataspace.settings import ParticipantKind
 
@@ -94,11 +94,10 @@ def _policy_and_facts(node: Node, asked: UseOnTrial) -> tuple[Offer | Agreement,
     if asked.dataset is not None:
         with node.store.transaction() as tx:
             row = node.datasets.get(tx, asked.dataset)
-        personal = isinstance(open_source(row.source), ConsentedSource) or None
         return Offer.model_validate(row.offer), {
             **nothing,
             "grade": row.grade,
-            "consent": personal,
+            "consent": consent_of(open_source(row.source)),
         }
     agreement = node.agreements.get(asked.agreement or "")
     known = {**nothing, "use_count": agreement.use_count, "approved": True}
@@ -108,5 +107,5 @@ def _policy_and_facts(node: Node, asked: UseOnTrial) -> tuple[Offer | Agreement,
         with node.store.transaction() as tx:
             row = node.datasets.get(tx, agreement.dataset)
         known["grade"] = row.grade
-        known["consent"] = isinstance(open_source(row.source), ConsentedSource) or None
+        known["consent"] = consent_of(open_source(row.source))
     return Agreement.model_validate(agreement.document), known

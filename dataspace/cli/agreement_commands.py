@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
+from dataspace.cli.shared import HOME, HomeOption, JsonOption, in_words, reported, say, show
 from dataspace.client import Client
 from dataspace.errors import InputRejected
 
@@ -191,8 +191,5 @@ def _print(one: dict[str, Any]) -> None:
 
 
 def _print_terms(document: dict[str, Any]) -> None:
-    from contracts.odrl import Agreement
-    from contracts.plain_words import describe
-
-    for line in describe(Agreement.model_validate(document)):
+    for line in in_words(document):
         say(f"  {line}")

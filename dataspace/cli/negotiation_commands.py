@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from dataspace.cli.policy_commands import written
-from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
+from dataspace.cli.shared import HOME, HomeOption, JsonOption, in_words, reported, say, show
 from dataspace.client import Client
 
 app = typer.Typer(help="Approve, decline, counter, end negotiations.", no_args_is_help=True)
@@ -54,7 +53,7 @@ def show_(
         for name in ("requested", "offered"):
             if found[name]:
                 say(f"  {name}:")
-                for line in _in_words(found[name]):
+                for line in in_words(found[name]):
                     say(f"    {line}")
 
     show(found, as_json, render)
@@ -140,14 +139,3 @@ def _print(one: dict[str, Any]) -> None:
     for name in ("waits_for", "reason", "clause", "remedy"):
         if one[name]:
             say(f"  {name.replace('_', ' ')}: {one[name]}")
-
-
-def _in_words(policy: dict[str, Any]) -> list[str]:
-    from contracts.odrl import Agreement, Offer
-    from contracts.plain_words import describe
-
-    model = Agreement if policy.get("@type") == "Agreement" else Offer
-    try:
-        return describe(model.model_validate(policy))
-    except ValidationError:
-        return ["its policy cannot be read by this version"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
@@ -81,3 +82,15 @@ def show(value: Any, as_json: bool, render: Callable[[], None]) -> None:
         sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
     else:
         render()
+
+
+def in_words(policy: dict[str, Any]) -> list[str]:
+    """A policy's terms as sentences; one that says so where this version cannot read it."""
+    from contracts.odrl import Agreement, Offer
+    from contracts.plain_words import describe
+
+    model = Agreement if policy.get("@type") == "Agreement" else Offer
+    try:
+        return describe(model.model_validate(policy))
+    except ValidationError:
+        return ["its policy cannot be read by this version"]

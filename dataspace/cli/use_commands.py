@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from dataspace.cli.policy_commands import written
-from dataspace.cli.shared import HOME, HomeOption, JsonOption, err, out, reported, say, show
+from dataspace.cli.shared import (
+    HOME,
+    HomeOption,
+    JsonOption,
+    err,
+    in_words,
+    out,
+    reported,
+    say,
+    show,
+)
 from dataspace.client import Client
 from dataspace.errors import InputRejected
 
@@ -325,9 +334,6 @@ def _columns(named: list[str] | None, role: str, option: str | None) -> list[dic
 
 
 def _print_datasets(datasets: list[dict[str, Any]]) -> None:
-    from contracts.odrl import Offer
-    from contracts.plain_words import describe
-
     if not datasets:
         say("nothing is offered")
     for one in datasets:
@@ -337,9 +343,5 @@ def _print_datasets(datasets: list[dict[str, Any]]) -> None:
             note = f" ({form})" if form else ""
             say(f"  column {column['ds:name']}: {column['ds:role']}{note}")
         for raw in one.get("hasPolicy", []):
-            try:
-                words = describe(Offer.model_validate(raw))
-            except ValidationError:
-                words = ["its policy cannot be read by this version"]
-            for line in words:
+            for line in in_words(raw):
                 say(f"  {line}")

@@ -147,10 +147,10 @@ class Computations:
             schedule(tx, RUN, row.id)
 
     def transfer_terminated(
-        self, tx: Session, transfer: TransferRow, *, code: str, by_us: bool = False
+        self, tx: Session, transfer: TransferRow, *, code: str, by: str
     ) -> None:
         """A participant refused, failed or ended it: the whole computation ends, and the others
-        are told; `by_us` says that our own owner did."""
+        are told; `by` is the DID of the party whose will it was."""
         row = tx.get(ComputationRow, transfer.computation)
         if row is None or row.status in TERMINAL:
             return
@@ -163,7 +163,7 @@ class Computations:
             reason,
             clause=transfer.clause,
             remedy=transfer.remedy,
-            refused_by=self._node.did if by_us else transfer.peer,
+            refused_by=by,
         )
         self._terminate_transfers(tx, row.id, "another participant ended the computation")
         self._node.sessions.cancel(row.id, Unavailable(f"the computation was ended: {reason}"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from connectors.personal import ConsentedSource
-from connectors.source import open_source
+from connectors.source import Source, open_source
 from contracts.evaluation import Decision, Facts, Request, decide
 from contracts.odrl import Agreement
 from contracts.order import ComputationOrder, OrderParticipant
@@ -47,8 +47,7 @@ def judge(
         # What waits for a person's approval does not become an agreement without it.
         approved=True,
         grade=dataset.grade,
-        # A consented source yields no row without a consent that covers this use.
-        consent=isinstance(open_source(dataset.source), ConsentedSource) or None,
+        consent=consent_of(open_source(dataset.source)),
     )
     mismatch = _mismatch(order, me, dataset)
     if mismatch is not None:
@@ -56,7 +55,7 @@ def judge(
     document = Agreement.model_validate(agreement.document)
     # The policy's own answer: a pure function of what an auditor can hold too.
     decision = decide(document, request_of(order), facts)
-    return Judgement(facts, None if decision.allowed else _refusal(decision))
+    return Judgement(facts, refusal_in(decision))
 
 
 def request_of(order: ComputationOrder) -> Request:
@@ -69,6 +68,24 @@ def request_of(order: ComputationOrder) -> Request:
         min_cohort=order.min_cohort,
         spatial=order.spatial,
     )
+
+
+def refusal_in(decision: Decision) -> Denied | None:
+    """A policy's no, with the path of the clause that said it and the remedy; None for a yes."""
+    if decision.allowed:
+        return None
+    clause = decision.refusal
+    return Denied(
+        decision.reason,
+        clause=clause.path if clause else None,
+        remedy=clause.remedy if clause else None,
+    )
+
+
+def consent_of(source: Source) -> bool | None:
+    """What a policy is told about consent: a consented source yields no row without one that covers
+    the use. None for a source that knows nothing of consents."""
+    return isinstance(source, ConsentedSource) or None
 
 
 def _mismatch(order: ComputationOrder, me: OrderParticipant, dataset: DatasetRow) -> Denied | None:
@@ -95,12 +112,3 @@ def _mismatch(order: ComputationOrder, me: OrderParticipant, dataset: DatasetRow
             clause="order.canonicaliser",
         )
     return None
-
-
-def _refusal(decision: Decision) -> Denied:
-    clause = decision.refusal
-    return Denied(
-        decision.reason,
-        clause=clause.path if clause else None,
-        remedy=clause.remedy if clause else None,
-    )

@@ -230,7 +230,7 @@ class Agreements:
         for transfer in tx.exec(running).all():
             # Ending one may have ended another of the same computation.
             if TransferState(transfer.state) not in TERMINAL:
-                self._node.transfers.end(tx, transfer, f"The agreement was ended: {reason}")
+                self._node.transfers.end(tx, transfer, f"The agreement was ended: {reason}", by=by)
 
     def _get(self, tx: Session, agreement_id: str) -> AgreementRow:
         row = tx.get(AgreementRow, agreement_id)

@@ -13,7 +13,6 @@ import structlog
 from sqlmodel import Session, col, func, select
 
 from connectors.errors import ConnectorError
-from connectors.personal import ConsentedSource
 from connectors.source import Source, open_source
 from contracts import messages as dsp
 from contracts.evaluation import Decision, Facts, Request, decide
@@ -21,6 +20,7 @@ from contracts.odrl import Agreement
 from contracts.party import Party
 from contracts.transfer import TERMINAL
 from contracts.transfer_strategy import PUSH, RAW_FORMATS
+from dataspace.computing.permission import consent_of, refusal_in
 from dataspace.errors import Denied, InputRejected, ProtocolViolation, Unavailable
 from dataspace.identity.tokens import Member
 from dataspace.protocol.transfer_rows import endpoint_of, refusal_of
@@ -78,7 +78,7 @@ class Leaving:
             self._node.transfers.deny(tx, row, ended)
             return None
         decision = _ask(row, agreement, facts)
-        self.record_decision(tx, row, agreement, facts, _denied(decision))
+        self.record_decision(tx, row, agreement, facts, refusal_in(decision))
         return decision
 
     def refuse_now(self, tx: Session, row: TransferRow) -> Denied | None:
@@ -95,7 +95,7 @@ class Leaving:
         else:
             earlier = max(0, agreement.use_count - 1)
             facts = self._facts(tx, row, agreement, earlier_uses=earlier)
-            refusal = refusal_of(agreement) or _denied(_ask(row, agreement, facts))
+            refusal = refusal_of(agreement) or refusal_in(_ask(row, agreement, facts))
             if refusal is not None:
                 self.record_decision(tx, row, agreement, facts, refusal)
         if refusal is not None:
@@ -157,8 +157,7 @@ class Leaving:
             recipient_role=row.peer_kind,
             recipient_zones=tuple(row.peer_zones),
             grade=dataset.grade,
-            # A consented source yields no row without a consent that covers this use.
-            consent=isinstance(self.source(dataset), ConsentedSource) or None,
+            consent=consent_of(self.source(dataset)),
             # What waits for a person's approval does not become an agreement without it.
             approved=True,
         )
@@ -197,14 +196,3 @@ def request_for_rows(consumer: str, format_: str, purpose: str | None) -> Reques
 def _ask(row: TransferRow, agreement: AgreementRow, facts: Facts) -> Decision:
     document = Agreement.model_validate(agreement.document)
     return decide(document, request_for_rows(row.peer, row.format, row.purpose), facts)
-
-
-def _denied(decision: Decision) -> Denied | None:
-    clause = decision.refusal
-    if decision.allowed:
-        return None
-    return Denied(
-        decision.reason,
-        clause=clause.path if clause else None,
-        remedy=clause.remedy if clause else None,
-    )

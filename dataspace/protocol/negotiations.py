@@ -41,6 +41,7 @@ from dataspace.protocol.negotiation_rows import (
     pids,
     situation_of,
 )
+from dataspace.protocol.process_names import learn_pid
 from dataspace.store.tables import AgreementRow, DatasetRow, NegotiationRow
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Negotiations:
         theirs = Party.CONSUMER if row.role == Party.PROVIDER.value else Party.PROVIDER
         state = next_state(NegotiationState(row.state), theirs, dsp.negotiation_message(message))
         self._take_in(tx, row, message)
-        self._learn_pid(tx, row, peer_pid_in(row, message))
+        learn_pid(tx, row, peer_pid_in(row, message))
         row.peer_kind, row.peer_zones = peer.kind.value, list(peer.zones)
         row.state, row.updated_at, row.waiting = state, time.time(), None
         row.deadline_at = time.time() + DEADLINE_S
@@ -335,16 +336,6 @@ class Negotiations:
         if tx.get(AgreementRow, agreement_id) is not None:
             raise ProtocolViolation("agreement.@id: it is the id of another agreement")
 
-    def _learn_pid(self, tx: Session, row: NegotiationRow, pid: str | None) -> None:
-        """Keep the peer's name for the negotiation, which it must not have given to another."""
-        if row.peer_pid is not None or pid is None:
-            return
-        role, same = NegotiationRow.role == row.role, NegotiationRow.peer_pid == pid
-        taken = select(NegotiationRow.pid).where(role, NegotiationRow.peer == row.peer, same)
-        if tx.exec(taken).first() is not None:
-            raise ProtocolViolation("the peer's pid is that of another negotiation")
-        row.peer_pid = pid
-
     def _offered(self, tx: Session, offer: Offer) -> DatasetRow:
         """The dataset whose published offer this names. Raises InputRejected for an unknown one."""
         dataset = tx.get(DatasetRow, offer.target or "")
@@ -369,9 +360,7 @@ class Negotiations:
         """The peer knows the negotiation we began, and has told its name for it."""
         row = tx.get_one(NegotiationRow, pid)
         if row.peer_pid is None:
-            self._learn_pid(
-                tx, row, peer_pid_in(row, dsp.parse(dsp.ContractNegotiation, answer.body))
-            )
+            learn_pid(tx, row, peer_pid_in(row, dsp.parse(dsp.ContractNegotiation, answer.body)))
             tx.add(row)
         if row.state == NegotiationState.TERMINATED:
             # Ended here before the peer knew of it.

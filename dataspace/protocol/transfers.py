@@ -24,12 +24,13 @@ from contracts.transfer import (
 from contracts.transfer_strategy import PUSH
 from dataspace.answer import Answer
 from dataspace.computing.deciding import DECIDE
-from dataspace.errors import Denied, InputRejected, NotFound, ProtocolViolation
+from dataspace.errors import Denied, InputRejected, NotFound
 from dataspace.identity.tokens import Member
 from dataspace.processes import Handler, schedule
 from dataspace.protocol import BASE, verify_pids
 from dataspace.protocol.delivery import Reaction
 from dataspace.protocol.explanation import Explanation, explanation_of
+from dataspace.protocol.process_names import learn_pid
 from dataspace.protocol.transfer_moves import TransferMoves
 from dataspace.protocol.transfer_rows import as_message, new_address, pids, start_address
 from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
@@ -156,8 +157,7 @@ class Transfers:
             # The last frame had come before the suspension, and the protocol has no way from
             # SUSPENDED to COMPLETED but this.
             self.start(tx, row, None)
-        self._move(tx, row, TransferMessage.COMPLETE)
-        self._send(tx, row, "completion", dsp.TransferCompletionMessage(**pids(row)))
+        self._complete(tx, row)
 
     def terminate(
         self,
@@ -213,17 +213,16 @@ class Transfers:
             raise InputRejected(
                 "a computation completes by itself", remedy="end or suspend it instead"
             )
-        self._move(tx, row, TransferMessage.COMPLETE)
-        self._send(tx, row, "completion", dsp.TransferCompletionMessage(**pids(row)))
+        self._complete(tx, row)
 
-    def end(self, tx: Session, row: TransferRow, reason: str) -> None:
-        """End a transfer, and the computation it belongs to."""
+    def end(self, tx: Session, row: TransferRow, reason: str, *, by: str) -> None:
+        """End a transfer, and the computation it belongs to, by the will of party `by` (a DID)."""
         if TransferState(row.state) in TERMINAL:
             raise InputRejected(f"the transfer is {row.state} already")
         self.terminate(tx, row, reason, code="ended")
         if row.computation:
             tx.flush()
-            self._node.computations.transfer_terminated(tx, row, code="ended")
+            self._node.computations.transfer_terminated(tx, row, code="ended", by=by)
 
     # ---- a peer's message -------------------------------------------------------------------
 
@@ -282,7 +281,7 @@ class Transfers:
             tx, row, next_state(TransferState(row.state), theirs, dsp.transfer_message(message))
         )
         if row.role == Party.CONSUMER.value:
-            self._learn_pid(tx, row, getattr(message, "provider_pid", None))
+            learn_pid(tx, row, getattr(message, "provider_pid", None))
         if permitted:
             # The provider has counted this use; who holds the agreement knows what is left of it.
             agreement = tx.get(AgreementRow, row.agreement)
@@ -311,25 +310,21 @@ class Transfers:
             row.reason, row.clause, row.remedy = said.sentence, said.clause, said.remedy
             tx.flush()
             if row.computation:
-                self._node.computations.transfer_terminated(tx, row, code=message.code or "failed")
+                self._node.computations.transfer_terminated(
+                    tx, row, code=message.code or "failed", by=row.peer
+                )
 
     # ---- small parts ------------------------------------------------------------------------
-
-    def _learn_pid(self, tx: Session, row: TransferRow, pid: str | None) -> None:
-        """Keep the peer's name for the transfer, which it must not have given to another."""
-        if row.peer_pid is not None or pid is None:
-            return
-        role, same = TransferRow.role == row.role, TransferRow.peer_pid == pid
-        taken = select(TransferRow.pid).where(role, TransferRow.peer == row.peer, same)
-        if tx.exec(taken).first() is not None:
-            raise ProtocolViolation("the peer's pid is that of another transfer")
-        row.peer_pid = pid
 
     def _own(self, tx: Session, peer: Member, pid: str) -> TransferRow:
         row = tx.get(TransferRow, pid)
         if row is None or row.peer != peer.did:
             raise NotFound("there is no such transfer")
         return row
+
+    def _complete(self, tx: Session, row: TransferRow) -> None:
+        self._move(tx, row, TransferMessage.COMPLETE)
+        self._send(tx, row, "completion", dsp.TransferCompletionMessage(**pids(row)))
 
     def _move(self, tx: Session, row: TransferRow, kind: TransferMessage) -> None:
         self._enter(tx, row, next_state(TransferState(row.state), Party(row.role), kind))
@@ -378,7 +373,7 @@ class Transfers:
     def _requested(self, tx: Session, pid: str, answer: Answer, state: str) -> None:
         row = tx.get_one(TransferRow, pid)
         if row.peer_pid is None:
-            self._learn_pid(tx, row, dsp.parse(dsp.TransferProcess, answer.body).provider_pid)
+            learn_pid(tx, row, dsp.parse(dsp.TransferProcess, answer.body).provider_pid)
             tx.add(row)
         if row.state == TransferState.TERMINATED:
             # Ended here before the peer knew of it.
@@ -400,4 +395,4 @@ class Transfers:
         row.reason = error
         tx.flush()
         if row.computation:
-            self._node.computations.transfer_terminated(tx, row, code="failed")
+            self._node.computations.transfer_terminated(tx, row, code="failed", by=row.peer)

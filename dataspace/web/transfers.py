@@ -86,7 +86,7 @@ def complete(node: CurrentNode, pid: str) -> dict[str, Any]:
 @router.post("/transfers/{pid}/termination")
 def terminate(node: CurrentNode, pid: str, given: Reason) -> dict[str, Any]:
     """End a transfer, and the computation it belongs to."""
-    return _steer(node, pid, lambda tx, row: node.transfers.end(tx, row, given.reason))
+    return _steer(node, pid, lambda tx, row: node.transfers.end(tx, row, given.reason, by=node.did))
 
 
 def _steer(node: Node, pid: str, act: Callable[[Session, TransferRow], None]) -> dict[str, Any]:

@@ -229,3 +229,6 @@ def test_a_transfer_ended_by_hand_ends_its_computation_with_the_reason(
     steer(provider.client, running.transfer(provider), "termination", reason="We stop here.")
     done = running.end()
     assert (done["status"], done["refusal"]["reason"]) == ("FAILED", "We stop here.")
+    for node in (provider, city.node("institute")):
+        told = node.client.call("GET", running.path)
+        assert told["refusal"]["refused_by"] == provider.did

@@ -287,7 +287,7 @@ OWNER_OF_TRANSFER: dict[str, tuple[Callable[[OneNode, str], None], TransferMessa
     "resume": (steered(lambda all_, tx, row: all_.resume(tx, row)), TransferMessage.START),
     "finish": (steered(lambda all_, tx, row: all_.finish(tx, row)), TransferMessage.COMPLETE),
     "end": (
-        steered(lambda all_, tx, row, why: all_.end(tx, row, why), "enough"),
+        steered(lambda all_, tx, row, why: all_.end(tx, row, why, by=row.peer), "enough"),
         TransferMessage.TERMINATE,
     ),
 }

@@ -248,11 +248,12 @@ def test_ending_a_suspended_transfer_ends_its_computation(node: Node) -> None:
     do(node, "left", "suspend")
     over, ends = run(node.sessions, session())
     with node.store.transaction() as tx:
-        node.transfers.end(tx, node.transfers.get(tx, "left"), "We stop here.")
+        node.transfers.end(tx, node.transfers.get(tx, "left"), "We stop here.", by=node.did)
     assert over.wait(SOON_S)
     assert ["We stop here." in str(end) for end in ends] == [True]
     with node.store.transaction() as tx:
-        assert tx.get_one(ComputationRow, ORDER).status == "FAILED"
+        failed = tx.get_one(ComputationRow, ORDER)
+        assert (failed.status, failed.refused_by) == ("FAILED", node.did)
     assert wire.sent == []
 
 
