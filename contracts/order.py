@@ -53,6 +53,22 @@ Columns = Annotated[
     AfterValidator(lambda columns: MappingProxyType(dict(columns))),
     PlainSerializer(dict),
 ]
+# What a kind of computation lets its consumer set; the kind itself says what it takes.
+Scalar = Annotated[int, Field(strict=True)] | Annotated[bool, Field(strict=True)] | Long
+Parameters = Annotated[
+    Mapping[Short, Scalar | Annotated[tuple[Scalar, ...], Field(max_length=4096)]],
+    Field(max_length=32),
+    AfterValidator(lambda parameters: MappingProxyType(dict(parameters))),
+    PlainSerializer(
+        lambda given: {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+        }
+    ),
+]
+# A decimal number below 1,000 as text, so that every party reads the same one; zero is refused by
+# the policy, as no noise could give it.
+Epsilon = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,2})(\.[0-9]{1,6})?$")]
 
 
 # What is signed is understood whole, so nothing unknown is let in; and an order is not JSON-LD, so
@@ -83,7 +99,9 @@ class ComputationOrder(WireModel):
 
     `min_cohort` in people; `public_key` is the key results are encrypted under, as the kind writes
     it; `groups` are the values results are broken down by; `spatial` is the division the use is
-    about. Roles are unique, the consumer is a participant, and the order lives at most 24 hours.
+    about; `epsilon` is the privacy loss the noise in the result is to have, none for no noise;
+    `parameters` are those of the kind. Roles are unique, the consumer is a participant, and the
+    order lives at most 24 hours.
     """
 
     model_config = _ORDER_CONFIG
@@ -97,6 +115,8 @@ class ComputationOrder(WireModel):
     spatial: Region | None = None
     public_key: str | None = Field(default=None, max_length=8192)
     groups: Annotated[tuple[Short, ...], Field(max_length=256)] = ()
+    epsilon: Epsilon | None = None
+    parameters: Parameters = Field(default_factory=lambda: MappingProxyType({}))
     nonce: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{16,128}$")]
     issued_at: AwareDatetime
     expires_at: AwareDatetime

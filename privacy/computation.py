@@ -1,14 +1,20 @@
 """What a kind of computation is: its parties, their inputs, who learns what, and how it starts."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from itertools import chain
 from secrets import token_bytes
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Protocol, TypeAlias
 
 from privacy.disclosure import verify_min_cohort_parameter
 from privacy.errors import InputRejected
 from privacy.paillier import PrivateKey, PublicKey, RandomBytes
 from privacy.role import JsonValue, Role
+from privacy.spool import MemorySpool, Spool
+from privacy.workers import InThisThread, Workers
 
 CONSUMER = "consumer"
 
@@ -23,11 +29,15 @@ MAX_GROUP_CHARACTERS = 256
 
 @dataclass(frozen=True)
 class Inputs:
-    """The rows one party brings, by column; the columns a role uses have equal lengths."""
+    """The rows one party brings, by column; the columns a role uses have equal lengths.
+
+    `across` is a second column of groups, for a table of two. As `Rows` they are one batch.
+    """
 
     identifiers: tuple[str, ...] = ()
     values: tuple[int, ...] = ()
     groups: tuple[str, ...] = ()
+    across: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         # Rows never enter a log or a traceback.
@@ -36,18 +46,51 @@ class Inputs:
             f"{len(self.groups)} groups)"
         )
 
+    def batches(self) -> "Iterator[Inputs]":
+        """Yield all rows at once."""
+        yield self
+
+
+class Rows(Protocol):
+    """Rows that are read as they are needed, and again after a crash."""
+
+    def batches(self) -> Iterator[Inputs]:
+        """Yield the rows in order, some thousands at a time. Raises what the reader raises."""
+
+
+@dataclass(frozen=True)
+class CheckedRows:
+    """Rows whose every batch is checked as it is read."""
+
+    rows: Rows
+    columns: tuple[str, ...]
+    groups: tuple[str, ...]
+    max_rows: int
+
+    def batches(self) -> Iterator[Inputs]:
+        count = 0
+        for batch in self.rows.batches():
+            verify_rows(batch, self.columns, self.groups, self.max_rows)
+            count += max(len(batch.identifiers), len(batch.values), len(batch.groups))
+            if count > self.max_rows:
+                raise InputRejected(f"at most {self.max_rows} rows expected in one run")
+            yield batch
+
 
 @dataclass(frozen=True)
 class Parameters:
     """What all parties agreed on, from the order: known to everyone.
 
     `public_key` is the consumer's Paillier modulus in hexadecimal, for kinds that need one;
-    `groups` is the public list of groups of an aggregate.
+    `groups` is the public list of groups of an aggregate; `epsilon` the privacy loss the result is
+    to have, None for no noise; `settings` are the kind's own, checked by `Kind.verify_settings`.
     """
 
     min_cohort: int
     public_key: str | None = None
     groups: tuple[str, ...] = ()
+    epsilon: Decimal | None = None
+    settings: Mapping[str, JsonValue] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -63,10 +106,25 @@ class RoleContext:
 
     role: str
     parties: tuple[str, ...]
-    inputs: Inputs
+    rows: Rows
     parameters: Parameters
     secrets: ConsumerSecrets | None
     random_bytes: RandomBytes
+    workers: Workers = field(default_factory=InThisThread)
+    spool: Spool = field(default_factory=MemorySpool)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """All rows at once, in memory, for kinds that bound their number."""
+        if isinstance(self.rows, Inputs):
+            return self.rows
+        batches = list(self.rows.batches())
+        return Inputs(
+            tuple(chain.from_iterable(batch.identifiers for batch in batches)),
+            tuple(chain.from_iterable(batch.values for batch in batches)),
+            tuple(chain.from_iterable(batch.groups for batch in batches)),
+            tuple(chain.from_iterable(batch.across for batch in batches)),
+        )
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -90,6 +148,16 @@ class RoleContext:
 
 StartRole: TypeAlias = Callable[[RoleContext], Role]
 ComputeInClear: TypeAlias = Callable[[Mapping[str, Inputs], Parameters], JsonValue]
+VerifySettings: TypeAlias = Callable[[Parameters], None]
+
+
+def no_settings(parameters: Parameters) -> None:
+    """Raise InputRejected where a kind that has no settings is given some, or noise."""
+    if parameters.settings:
+        names = ", ".join(sorted(parameters.settings))
+        raise InputRejected(f"parameters: this computation has no setting {names}")
+    if parameters.epsilon is not None:
+        raise InputRejected("epsilon: this computation adds no noise")
 
 
 @dataclass(frozen=True)
@@ -97,8 +165,10 @@ class Kind:
     """One kind of computation.
 
     `leakage` and `columns` go by role; "provider" stands for every provider where they are alike.
-    `result` describes the value of each party's `Outcome`, in words. `start_role` and
-    `compute_in_clear` are the protocol's own; use `start` and `reference`, which check first.
+    `result` describes the value of each party's `Outcome`, in words. `optional` are columns, by
+    role, that it may bring besides. `resumable`: after a crash of a party the run goes on from what
+    the spools hold. `start_role`, `compute_in_clear` and `check_settings` are the protocol's own;
+    use `start`, `reference` and `verify_settings`, which check first.
     """
 
     name: str
@@ -113,6 +183,9 @@ class Kind:
     party_names: Callable[[int], tuple[str, ...]]
     start_role: StartRole
     compute_in_clear: ComputeInClear
+    check_settings: VerifySettings = no_settings
+    optional: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    resumable: bool = False
 
     def roles(self, providers: int) -> tuple[str, ...]:
         """Return the names of all parties in canonical order, the consumer last."""
@@ -133,28 +206,45 @@ class Kind:
         """Return the columns the party in `role` must bring: "identifier", "value", "group"."""
         return self.columns[role] if role in self.columns else self.columns["provider"]
 
+    def optional_columns_of(self, role: str) -> tuple[str, ...]:
+        """Return the columns the party in `role` may bring besides."""
+        return self.optional[role] if role in self.optional else self.optional.get("provider", ())
+
     def start(
         self,
         role: str,
         parties: tuple[str, ...],
-        inputs: Inputs,
+        inputs: Rows,
         parameters: Parameters,
         secrets: ConsumerSecrets | None,
         *,
         random_bytes: RandomBytes = token_bytes,
+        workers: Workers | None = None,
+        spool: Spool | None = None,
     ) -> Role:
         """Check everything this party brings and return its role, not yet begun.
 
-        `secrets` is for the consumer of a kind that needs a key, None for everyone else. Raises
-        InputRejected, or ProtocolViolation for a bad public key of the consumer.
+        `secrets` is for the consumer of a kind that needs a key, None for everyone else. Rows given
+        whole are checked at once, others as they are read. Without `workers` and `spool` the role
+        works in the calling thread and in memory. Raises InputRejected, or ProtocolViolation for a
+        bad public key of the consumer.
         """
         expected = self.roles(len(parties) - 1)
         if parties != expected:
             raise InputRejected(f"{self.name}: the parties {expected} expected, got {parties}")
         if role not in parties:
             raise InputRejected(f"{self.name} has no role {role!r} among {parties}")
-        self.verify_inputs({role: inputs}, parameters)
-        context = RoleContext(role, parties, inputs, parameters, secrets, random_bytes)
+        self.verify_parameters(parameters)
+        context = RoleContext(
+            role,
+            parties,
+            self._checked(role, inputs, parameters),
+            parameters,
+            secrets,
+            random_bytes,
+            workers or InThisThread(),
+            spool or MemorySpool(),
+        )
         if self.needs_key:
             context.public_key()
         if self.needs_key and role == CONSUMER:
@@ -172,16 +262,25 @@ class Kind:
                 f"{self.name}: the parties {parties} expected, got {sorted(inputs)}"
             )
         complete = {party: inputs.get(party, Inputs()) for party in parties}
-        self.verify_inputs(complete, parameters)
+        self.verify_parameters(parameters)
+        for party, rows in complete.items():
+            self._checked(party, rows, parameters)
         return self.compute_in_clear(complete, parameters)
 
-    def verify_inputs(self, inputs: Mapping[str, Inputs], parameters: Parameters) -> None:
-        """Raise InputRejected unless `parameters` and the rows of every role can be used."""
+    def verify_parameters(self, parameters: Parameters) -> None:
+        """Raise InputRejected unless `parameters` can be used."""
         verify_min_cohort_parameter(parameters.min_cohort)
-        if any("group" in columns for columns in self.columns.values()):
+        if parameters.groups or any("group" in columns for columns in self.columns.values()):
             verify_group_list(parameters.groups)
-        for role, rows in inputs.items():
-            verify_rows(rows, self.columns_of(role), parameters.groups, self.max_rows)
+        self.check_settings(parameters)
+
+    def _checked(self, role: str, rows: Rows, parameters: Parameters) -> Rows:
+        """Check rows that are here, and see to it that others are as they are read."""
+        columns = self.columns_of(role)
+        if not isinstance(rows, Inputs):
+            return CheckedRows(rows, columns, parameters.groups, self.max_rows)
+        verify_rows(rows, columns, parameters.groups, self.max_rows)
+        return rows
 
 
 def verify_group_list(groups: tuple[str, ...]) -> None:
@@ -198,8 +297,14 @@ def verify_rows(
     rows: Inputs, columns: tuple[str, ...], groups: tuple[str, ...], max_rows: int
 ) -> None:
     """Raise InputRejected unless the needed `columns` can be used. No message shows a cell."""
-    given = {"identifier": rows.identifiers, "value": rows.values, "group": rows.groups}
-    lengths = {column: len(given[column]) for column in columns}
+    given = {
+        "identifier": rows.identifiers,
+        "value": rows.values,
+        "group": rows.groups,
+        "across": rows.across,
+    }
+    # What a role may bring besides has either no rows or as many.
+    lengths = {name: len(given[name]) for name in given if name in columns or given[name]}
     if len(set(lengths.values())) > 1:
         raise InputRejected(f"the columns differ in length: {lengths}")
     if any(length > max_rows for length in lengths.values()):
@@ -208,7 +313,7 @@ def verify_rows(
         _verify_identifiers(rows.identifiers)
     if "value" in columns:
         _verify_values(rows.values)
-    if "group" in columns:
+    if rows.groups:
         known = set(groups)
         foreign = sum(group not in known for group in rows.groups)
         if foreign:

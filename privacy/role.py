@@ -1,8 +1,9 @@
 """Roles: one party's side of a protocol, as a generator that does no input or output itself.
 
-A role yields `Send` (and is resumed with None once the frame is on its way) or `Receive` (and is
-resumed with the payload). It returns its `Outcome` or raises a `PrivacyError`. The same role runs
-in memory, over HTTP or in a test that alters frames, because whoever drives it owns the transport.
+A role yields `Send` (and is resumed with None once the frame is on its way), `Receive` (and is
+resumed with the payload) or `Progress` (and is resumed with None). It returns its `Outcome` or
+raises a `PrivacyError`. The same role runs in memory, over HTTP or in a test that alters frames,
+because whoever drives it owns the transport.
 
 A driver must end a role it no longer drives with `close()`, hand it the payload of exactly the
 frame it asked for, and treat a frame above `limit_bytes` as a `ProtocolViolation`.
@@ -10,7 +11,7 @@ frame it asked for, and treat a frame above `limit_bytes` as a `ProtocolViolatio
 
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from privacy.errors import InputRejected, ProtocolViolation
@@ -39,16 +40,32 @@ class Receive:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """`done` more units of work are behind this party; of `total`, where that has become known.
+
+    A unit is one element masked, raised, encrypted or added. A driver may end the role here: it is
+    where a cancelled run stops between two pieces of work.
+    """
+
+    done: int = 0
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What the computation gave this party: a JSON-able value, or None if it was only helping.
 
     The shape of `value` is documented by each kind. Integers are exact and may exceed 53 bits.
+    `report` tells a party about its own input, such as how many rows it gave twice; nobody else
+    sees it. `attachment` names the file of its spool that holds what is too long for a value.
     """
 
     value: JsonValue
+    report: Mapping[str, int] = field(default_factory=dict, hash=False)
+    attachment: str | None = None
 
 
-Step: TypeAlias = Send | Receive
+Step: TypeAlias = Send | Receive | Progress
 Result = TypeVar("Result")
 # A part of a role that gives something else than an outcome, used with `yield from`.
 Steps: TypeAlias = Generator[Step, bytes | None, Result]
@@ -116,7 +133,10 @@ class _Exchange(Generic[Result]):
         """Resume one role until it waits for a frame or ends."""
         try:
             step = self.roles[party].send(payload)
-            while isinstance(step, Send):
+            while not isinstance(step, Receive):
+                if isinstance(step, Progress):
+                    step = self.roles[party].send(None)
+                    continue
                 if step.to not in self.roles or step.to == party:
                     raise ProtocolViolation(
                         f"{party} sent frame {step.name!r} to {step.to!r}, who takes no part"

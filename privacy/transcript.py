@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from privacy.errors import InputRejected, PrivacyError, ProtocolViolation
-from privacy.role import Outcome, Receive, Role, Send, Steps, receive, send
+from privacy.role import Outcome, Progress, Receive, Role, Send, Steps, receive, send
 
 NONCE_BYTES = 16
 DIGEST_DOMAIN = b"city-dataspace/transcript/1\0"
@@ -205,6 +205,10 @@ def _in_envelopes(
         except StopIteration as ended:
             outcome: Outcome = ended.value
             return outcome
+        if isinstance(step, Progress):
+            yield step
+            payload = None
+            continue
         if len(recorder.records) >= MAX_FRAMES:
             raise InputRejected(f"a run of more than {MAX_FRAMES} frames cannot be transcribed")
         if isinstance(step, Send):

@@ -30,7 +30,7 @@ from dataspace.errors import (
     Unavailable,
 )
 from dataspace.peers import Peers
-from privacy.role import Receive, Send
+from privacy.role import Progress, Receive, Send, Step
 from privacy.transcript import Transcribed
 
 log = structlog.get_logger("dataspace.sessions")
@@ -51,7 +51,7 @@ REASON_GRACE_S = 30.0
 MAX_ENDED = 256
 
 FRAME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
-Drive = Generator[Send | Receive, bytes | None, Transcribed]
+Drive = Generator[Step, bytes | None, Transcribed]
 
 
 @dataclass(frozen=True)
@@ -231,10 +231,18 @@ class Session:
     step: str = "preparing"
     sent_bytes: int = 0
     received_bytes: int = 0
+    # Units of work, as the role counts them; the total is 0 until it is known.
+    done_units: int = 0
+    total_units: int = 0
     ended: bool = False
 
     def sender_did(self, role: str) -> str | None:
         return self.dids.get(role)
+
+    def advance(self, progress: Progress) -> None:
+        self.done_units += progress.done
+        if progress.total is not None:
+            self.total_units = progress.total
 
 
 class Sessions:
@@ -353,6 +361,11 @@ class Sessions:
                 except StopIteration as stop:
                     result: Transcribed = stop.value
                     return result
+                if isinstance(step, Progress):
+                    session.advance(step)
+                    session.inbox.await_release(session.deadline)
+                    answer = None
+                    continue
                 session.step = f"{'send' if isinstance(step, Send) else 'wait for'} {step.name}"
                 if isinstance(step, Send):
                     sequence = sequences.get(step.to, 0)
