@@ -10,14 +10,24 @@ from types import MappingProxyType
 from privacy.aggregate import AGGREGATE
 from privacy.computation import CONSUMER, ConsumerSecrets, Inputs, Kind, Parameters
 from privacy.errors import InputRejected
+from privacy.intersection import BOTH, CARDINALITY_2, COUNT, INTERSECTION_2
 from privacy.private_sum import PRIVATE_SUM
 from privacy.psi import CARDINALITY, INTERSECTION
 
 __all__ = ["CONSUMER", "KINDS", "ConsumerSecrets", "Inputs", "Kind", "Parameters", "kind"]
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
-    {each.name: each for each in (INTERSECTION, CARDINALITY, PRIVATE_SUM, AGGREGATE)}
+_ALL = (
+    INTERSECTION,
+    INTERSECTION_2,
+    BOTH,
+    COUNT,
+    CARDINALITY,
+    CARDINALITY_2,
+    PRIVATE_SUM,
+    AGGREGATE,
 )
+
+KINDS: Mapping[str, Kind] = MappingProxyType({each.name: each for each in _ALL})
 
 
 def kind(name: str) -> Kind:

@@ -1,0 +1,379 @@
+"""Private set intersection of two parties at any size: the intersection, or its size alone.
+
+All four kinds compare the sets in buckets (`privacy.exchange`). The party that would disclose, a
+provider, is the gate: it learns how many are common, applies the minimum cohort to the whole, and
+only then sends what lets the other one read the result. They hold for semi-honest parties.
+
+What holds against a guest that does not follow the protocol. It cannot skip the check: what lets it
+read the result is sent after all buckets were compared. It cannot raise the size by invented points
+in `raised`: they would have to equal points under the gate's key that it has not seen. Strangers in
+its own set do not help, as only matches count. What remains: it may put one person into its set
+under k different keys and raise a k-th part of the gate's set under each; then it reaches a cohort
+of k with probability 1/k and else is held back. Excluding this needs a proof that one key was used
+throughout. And it may always fill its set with k - 1 persons it knows to be in the gate's. Against
+both there are budgets of uses and the evidence of every run, not this protocol.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from privacy.computation import CONSUMER, Inputs, Kind, Parameters, RoleContext
+from privacy.disclosure import (
+    receive_verdict,
+    released,
+    verify_cohort,
+    verify_released_cohort,
+    withhold_below,
+)
+from privacy.errors import InputRejected, ProtocolViolation
+from privacy.exchange import (
+    FALSE_POSITIVE_BITS,
+    MAX_IDENTIFIERS,
+    Compared,
+    Met,
+    Shape,
+    gate,
+    guest,
+)
+from privacy.role import JsonValue, Outcome, Role, Steps, receive, send
+from privacy.spool import Spool
+from privacy.wire import NUMBER_BYTES, encode_number, parse_number
+
+LEFT, RIGHT, SENDER = "left", "right", "sender"
+# More identifiers than this are an attachment: a file with one JSON text a line.
+MAX_IDENTIFIERS_IN_VALUE = 50_000
+IDENTIFIERS_FILE = "identifiers"
+FALSE_POSITIVE_SETTING = "falsePositiveBits"
+FALSE_POSITIVE_RANGE = (30, 64)
+
+
+def check_settings(parameters: Parameters) -> None:
+    """Take `falsePositiveBits` from 30 to 64 (40 where it is left out) and nothing else."""
+    _refuse_unknown(parameters, FALSE_POSITIVE_SETTING)
+
+
+def _refuse_unknown(parameters: Parameters, *known: str) -> None:
+    for name in parameters.settings:
+        if name not in known:
+            raise InputRejected(f"parameters: there is no setting {name[:80]!r} in this kind")
+    if parameters.epsilon is not None:
+        raise InputRejected("epsilon: this computation adds no noise")
+    false_positive_bits(parameters)
+
+
+def false_positive_bits(parameters: Parameters) -> int:
+    """Return b where the chance of any false match in the run is 2^-b. Raises InputRejected."""
+    bits = parameters.settings.get(FALSE_POSITIVE_SETTING, FALSE_POSITIVE_BITS)
+    least, most = FALSE_POSITIVE_RANGE
+    if type(bits) is not int or not least <= bits <= most:
+        raise InputRejected(f"{FALSE_POSITIVE_SETTING}: a whole number from {least} to {most}")
+    return bits
+
+
+def shape_of(parameters: Parameters, *, ordered: bool = False) -> Shape:
+    """How sets without anything beside them are compared."""
+    return Shape(ordered=ordered, false_positive_bits=false_positive_bits(parameters))
+
+
+# --- What is kept of a bucket, and read when all are compared -------------------------------------
+
+
+def keep_count(spool: Spool, compared: Compared) -> None:
+    """Keep how many elements of a bucket are common."""
+    spool.put(f"count-{compared.number}", encode_number(len(compared.common())))
+
+
+def total_count(spool: Spool, of: int) -> int:
+    """Add up what `keep_count` kept of all buckets."""
+    kept = (spool.get(f"count-{number}") or b"" for number in range(of))
+    return sum(int.from_bytes(content, "big") for content in kept)
+
+
+def _encode_lines(identifiers: Sequence[str | None]) -> bytes:
+    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in identifiers).encode()
+
+
+def _parse_lines(content: bytes | None) -> Iterator[str | None]:
+    # Only a line feed ends a line: JSON escapes it, and no other separator of lines.
+    return (json.loads(line) for line in (content or b"").split(b"\n") if line)
+
+
+def identifiers_outcome(spool: Spool, count: int, report: Mapping[str, int]) -> Outcome:
+    """The outcome of who may know the identifiers that were appended to `IDENTIFIERS_FILE`."""
+    if count > MAX_IDENTIFIERS_IN_VALUE:
+        return Outcome({"count": count}, report, IDENTIFIERS_FILE)
+    found = sorted(one for one in _parse_lines(spool.get(IDENTIFIERS_FILE)) if one is not None)
+    return Outcome({"count": count, "identifiers": found}, report)
+
+
+# --- psi/2, psi-both/1, psi-count/1: the consumer's own set against a provider's ------------------
+
+
+def _gate_of_consumer(context: RoleContext, *, ordered: bool) -> Steps[tuple[Met, int]]:
+    """As the provider: compare with the consumer's set, apply the cohort, say whether it is let
+    go; the sizes and how many are common."""
+    spool = context.spool
+
+    def take(compared: Compared) -> Steps[None]:
+        yield from ()
+        keep_count(spool, compared)
+        spool.put(f"theirs-{compared.number}", b"".join(compared.theirs))
+        if ordered:
+            common = compared.common()
+            matched = [
+                name
+                for name, point in zip(compared.own, compared.own_raised, strict=True)
+                if name is not None and point in common
+            ]
+            spool.put(f"matched-{compared.number}", _encode_lines(matched))
+
+    met = yield from gate(context, CONSUMER, shape_of(context.parameters, ordered=ordered), take)
+    count = total_count(spool, met.of)
+    yield from withhold_below(count, context.parameters.min_cohort, tell={CONSUMER: "verdict"})
+    return met, count
+
+
+def _disclose(context: RoleContext, met: Met) -> Steps[None]:
+    """Let the consumer read which of its own are common: its points under both keys."""
+    yield from send(CONSUMER, "verdict", released())
+    for number in range(met.of):
+        yield from send(CONSUMER, "result", context.spool.get(f"theirs-{number}") or b"")
+
+
+def _sender(context: RoleContext) -> Role:
+    met, count = yield from _gate_of_consumer(context, ordered=False)
+    yield from _disclose(context, met)
+    return Outcome({"count": count}, met.own.report())
+
+
+def _sender_of_both(context: RoleContext) -> Role:
+    met, count = yield from _gate_of_consumer(context, ordered=True)
+    yield from _disclose(context, met)
+    context.spool.remove(IDENTIFIERS_FILE)
+    for number in range(met.of):
+        matched = context.spool.get(f"matched-{number}") or b""
+        context.spool.append(IDENTIFIERS_FILE, matched)
+    return identifiers_outcome(context.spool, count, met.own.report())
+
+
+def _receiver(context: RoleContext, *, ordered: bool) -> Role:
+    """As the consumer: read the intersection once it is let go."""
+    spool = context.spool
+
+    def take(compared: Compared) -> Steps[None]:
+        yield from ()
+        spool.put(f"own-{compared.number}", _encode_lines(compared.own))
+        spool.put(f"theirs-{compared.number}", b"".join(compared.theirs))
+
+    met = yield from guest(context, SENDER, shape_of(context.parameters, ordered=ordered), take)
+    yield from receive_verdict(SENDER, "verdict", 0)
+    spool.remove(IDENTIFIERS_FILE)
+    count = 0
+    for number in range(met.of):
+        size = met.padded() * met.width
+        payload = yield from receive(SENDER, "result", size)
+        if len(payload) != size:
+            raise ProtocolViolation(f"{SENDER} sent a result of {len(payload)} bytes, not {size}")
+        theirs = set(_cut(spool.get(f"theirs-{number}") or b"", met.width))
+        own = _parse_lines(spool.get(f"own-{number}"))
+        common = [
+            name
+            for name, point in zip(own, _cut(payload, met.width), strict=True)
+            if name is not None and point in theirs
+        ]
+        spool.append(IDENTIFIERS_FILE, _encode_lines(common))
+        count += len(common)
+    verify_released_cohort(count, context.parameters.min_cohort, SENDER)
+    return identifiers_outcome(spool, count, met.own.report())
+
+
+def _cut(content: bytes, width: int) -> list[bytes]:
+    return [content[start : start + width] for start in range(0, len(content), width)]
+
+
+def _counted(context: RoleContext) -> Role:
+    """As the provider of psi-count/1: let the size go and nothing else."""
+    met, count = yield from _gate_of_consumer(context, ordered=False)
+    yield from send(CONSUMER, "verdict", released(encode_number(count)))
+    return Outcome({"count": count}, met.own.report())
+
+
+def _counting(context: RoleContext) -> Role:
+    met = yield from guest(context, SENDER, shape_of(context.parameters), _keep_nothing)
+    outcome = yield from _receive_count(context, SENDER, "verdict")
+    return Outcome(outcome.value, met.own.report())
+
+
+def _keep_nothing(_: Compared) -> Steps[None]:
+    yield from ()
+
+
+def _receive_count(context: RoleContext, sender: str, name: str) -> Steps[Outcome]:
+    body = yield from receive_verdict(sender, name, NUMBER_BYTES)
+    count = parse_number(body, sender)
+    if count > MAX_IDENTIFIERS:
+        raise ProtocolViolation(f"{sender} sent a count above the {MAX_IDENTIFIERS} of one run")
+    verify_released_cohort(count, context.parameters.min_cohort, sender)
+    return Outcome({"count": count})
+
+
+def _start_intersection(context: RoleContext) -> Role:
+    return _sender(context) if context.role == SENDER else _receiver(context, ordered=False)
+
+
+def _start_both(context: RoleContext) -> Role:
+    return _sender_of_both(context) if context.role == SENDER else _receiver(context, ordered=True)
+
+
+def _start_count(context: RoleContext) -> Role:
+    return _counted(context) if context.role == SENDER else _counting(context)
+
+
+def _common(inputs: Mapping[str, Inputs], one: str, other: str, min_cohort: int) -> set[str]:
+    common = set(inputs[one].identifiers) & set(inputs[other].identifiers)
+    verify_cohort(len(common), min_cohort)
+    return common
+
+
+def _intersection_in_clear(inputs: Mapping[str, Inputs], parameters: Parameters) -> JsonValue:
+    common = _common(inputs, SENDER, CONSUMER, parameters.min_cohort)
+    return {"count": len(common), "identifiers": sorted(common)}
+
+
+def _count_in_clear(inputs: Mapping[str, Inputs], parameters: Parameters) -> JsonValue:
+    return {"count": len(_common(inputs, SENDER, CONSUMER, parameters.min_cohort))}
+
+
+_SIZES_LEARNT = (
+    "Both learn how many distinct identifiers the other has. The minimum cohort is applied to "
+    "everything together, before any of it can be read."
+)
+
+INTERSECTION_2 = Kind(
+    name="psi/2",
+    title="Which of the consumer's own people or things the provider knows too",
+    title_zh="消费方自有名单中,提供方也有的人或物",
+    leakage={
+        SENDER: "How many of its identifiers are common, but not which. " + _SIZES_LEARNT,
+        CONSUMER: "Which of its own identifiers the sender has too. It may bring identifiers that "
+        "it only guessed, so the cohort limits probing and does not exclude it.",
+    },
+    result={SENDER: '{"count": n}', CONSUMER: '{"count": n, "identifiers": [sorted]}'},
+    columns={SENDER: ("identifier",), CONSUMER: ("identifier",)},
+    providers=(1, 1),
+    needs_key=False,
+    max_rows=MAX_IDENTIFIERS,
+    party_names=lambda _: (SENDER,),
+    start_role=_start_intersection,
+    compute_in_clear=_intersection_in_clear,
+    check_settings=check_settings,
+    resumable=True,
+)
+
+BOTH = Kind(
+    name="psi-both/1",
+    title="Which people or things consumer and provider both know, told to both",
+    title_zh="消费方与提供方共有的人或物,双方均得知",
+    leakage={
+        SENDER: "Which of its identifiers the consumer has too, even when that is withheld from "
+        "the consumer. " + _SIZES_LEARNT,
+        CONSUMER: "Which of its own identifiers the sender has too. It may bring identifiers that "
+        "it only guessed, so the cohort limits probing and does not exclude it.",
+    },
+    result={
+        SENDER: '{"count": n, "identifiers": [sorted]}',
+        CONSUMER: '{"count": n, "identifiers": [sorted]}',
+    },
+    columns={SENDER: ("identifier",), CONSUMER: ("identifier",)},
+    providers=(1, 1),
+    needs_key=False,
+    max_rows=MAX_IDENTIFIERS,
+    party_names=lambda _: (SENDER,),
+    start_role=_start_both,
+    compute_in_clear=_intersection_in_clear,
+    check_settings=check_settings,
+    resumable=True,
+)
+
+COUNT = Kind(
+    name="psi-count/1",
+    title="How many of the consumer's own people or things the provider knows too",
+    title_zh="消费方自有名单中,提供方也有多少人或物(只得数量)",
+    leakage={
+        SENDER: "How many of its identifiers are common, but not which. " + _SIZES_LEARNT,
+        CONSUMER: "How many of its own identifiers the sender has too, but not which. It chooses "
+        "its identifiers, so the counts of lists that differ in one person tell about that one; "
+        "the number of uses limits it.",
+    },
+    result={SENDER: '{"count": n}', CONSUMER: '{"count": n}'},
+    columns={SENDER: ("identifier",), CONSUMER: ("identifier",)},
+    providers=(1, 1),
+    needs_key=False,
+    max_rows=MAX_IDENTIFIERS,
+    party_names=lambda _: (SENDER,),
+    start_role=_start_count,
+    compute_in_clear=_count_in_clear,
+    check_settings=check_settings,
+    resumable=True,
+)
+
+
+# --- psi-cardinality/2: two providers' sets, for a third party ------------------------------------
+
+
+def _left(context: RoleContext) -> Role:
+    """Compare, apply the cohort, tell the consumer how many are common."""
+
+    def take(compared: Compared) -> Steps[None]:
+        yield from ()
+        keep_count(context.spool, compared)
+
+    shape = shape_of(context.parameters)
+    met = yield from gate(context, RIGHT, shape, take, tell=[(CONSUMER, "result")])
+    count = total_count(context.spool, met.of)
+    yield from withhold_below(
+        count, context.parameters.min_cohort, tell={CONSUMER: "result", RIGHT: "verdict"}
+    )
+    yield from send(CONSUMER, "result", released(encode_number(count)))
+    yield from send(RIGHT, "verdict", released())
+    return Outcome({"count": count}, met.own.report())
+
+
+def _right(context: RoleContext) -> Role:
+    met = yield from guest(context, LEFT, shape_of(context.parameters), _keep_nothing)
+    yield from receive_verdict(LEFT, "verdict", 0)
+    return Outcome(None, met.own.report())
+
+
+def _start_cardinality(context: RoleContext) -> Role:
+    if context.role == CONSUMER:
+        return _receive_count(context, LEFT, "result")
+    return _left(context) if context.role == LEFT else _right(context)
+
+
+def _cardinality_in_clear(inputs: Mapping[str, Inputs], parameters: Parameters) -> JsonValue:
+    return {"count": len(_common(inputs, LEFT, RIGHT, parameters.min_cohort))}
+
+
+CARDINALITY_2 = Kind(
+    name="psi-cardinality/2",
+    title="How many people or things two providers have in common",
+    title_zh="两个提供方共有多少人或物(只得数量)",
+    leakage={
+        LEFT: "How many identifiers are common, even when that is withheld, but not which; left "
+        "applies the minimum cohort, so right relies on left for it. " + _SIZES_LEARNT,
+        RIGHT: "Whether the count was let go. " + _SIZES_LEARNT,
+        CONSUMER: "The count, or only that it was withheld, and never an identifier, masked or "
+        "not; together with left it learns no more than left does.",
+    },
+    result={LEFT: '{"count": n}', RIGHT: "nothing", CONSUMER: '{"count": n}'},
+    columns={LEFT: ("identifier",), RIGHT: ("identifier",), CONSUMER: ()},
+    providers=(2, 2),
+    needs_key=False,
+    max_rows=MAX_IDENTIFIERS,
+    party_names=lambda _: (LEFT, RIGHT),
+    start_role=_start_cardinality,
+    compute_in_clear=_cardinality_in_clear,
+    check_settings=check_settings,
+    resumable=True,
+)
