@@ -13,7 +13,7 @@ from privacy.disclosure import verify_min_cohort_parameter
 from privacy.errors import InputRejected
 from privacy.paillier import PrivateKey, PublicKey, RandomBytes
 from privacy.role import JsonValue, Role
-from privacy.spool import MemorySpool, Spool
+from privacy.spool import Cache, MemorySpool, Spool
 from privacy.workers import InThisThread, Workers
 
 CONSUMER = "consumer"
@@ -112,6 +112,8 @@ class RoleContext:
     random_bytes: RandomBytes
     workers: Workers = field(default_factory=InThisThread)
     spool: Spool = field(default_factory=MemorySpool)
+    cache: Cache = field(default_factory=Cache)
+    engine: object | None = None
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -221,12 +223,15 @@ class Kind:
         random_bytes: RandomBytes = token_bytes,
         workers: Workers | None = None,
         spool: Spool | None = None,
+        cache: Cache | None = None,
+        engine: object | None = None,
     ) -> Role:
         """Check everything this party brings and return its role, not yet begun.
 
         `secrets` is for the consumer of a kind that needs a key, None for everyone else. Rows given
-        whole are checked at once, others as they are read. Without `workers` and `spool` the role
-        works in the calling thread and in memory. Raises InputRejected, or ProtocolViolation for a
+        whole are checked at once, others as they are read. Without `workers`, `spool` and `cache`
+        the role works in the calling thread and in memory; `engine` is an external one for two
+        sets, where the node has it. Raises InputRejected, or ProtocolViolation for a
         bad public key of the consumer.
         """
         expected = self.roles(len(parties) - 1)
@@ -244,6 +249,8 @@ class Kind:
             random_bytes,
             workers or InThisThread(),
             spool or MemorySpool(),
+            cache or Cache(),
+            engine,
         )
         if self.needs_key:
             context.public_key()
