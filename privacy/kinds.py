@@ -11,8 +11,10 @@ from privacy.aggregate import AGGREGATE
 from privacy.computation import CONSUMER, ConsumerSecrets, Inputs, Kind, Parameters
 from privacy.errors import InputRejected
 from privacy.intersection import BOTH, CARDINALITY_2, COUNT, INTERSECTION_2
+from privacy.multiparty import MULTI_CARDINALITY, MULTI_INTERSECTION
 from privacy.private_sum import PRIVATE_SUM
 from privacy.psi import CARDINALITY, INTERSECTION
+from privacy.totals import TOTALS
 
 __all__ = ["CONSUMER", "KINDS", "ConsumerSecrets", "Inputs", "Kind", "Parameters", "kind"]
 
@@ -23,8 +25,11 @@ _ALL = (
     COUNT,
     CARDINALITY,
     CARDINALITY_2,
+    MULTI_INTERSECTION,
+    MULTI_CARDINALITY,
     PRIVATE_SUM,
     AGGREGATE,
+    TOTALS,
 )
 
 KINDS: Mapping[str, Kind] = MappingProxyType({each.name: each for each in _ALL})

@@ -11,7 +11,7 @@ Source: Dwork, McSherry, Nissim, Smith, TCC 2006; on integers Ghosh, Roughgarden
 
 import math
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from fractions import Fraction
 from functools import lru_cache
 from importlib.util import find_spec
@@ -26,6 +26,7 @@ COHORT_MISTAKE = Fraction(1, 1_000_000)
 # OpenDP draws 64-bit numbers. With bounds cut down to so many bits the scale stays below 2^52 for
 # the least epsilon, and a draw that does not fit has odds below e^-2000.
 UNIT_BITS = 32
+_FINEST = Decimal("1e-12")
 
 
 def verify_epsilon(epsilon: Decimal) -> None:
@@ -71,6 +72,14 @@ def noisy_sums(totals: Sequence[int], bound: int, epsilon: Decimal) -> list[int]
     units = [(total + unit // 2) // unit for total in totals]
     noise = _draw(len(units), _scale(sensitivity, epsilon))
     return [(each + added) * unit for each, added in zip(units, noise, strict=True)]
+
+
+def share_of(epsilon: Decimal, parts: int) -> Decimal:
+    """Return the epsilon of each of `parts` numbers that together are to cost `epsilon` at most.
+
+    Losses of what is released of the same rows add up. Source: Dwork, McSherry, Nissim, Smith 2006.
+    """
+    return (epsilon / parts).quantize(_FINEST, ROUND_FLOOR)
 
 
 def cohort_threshold(min_cohort: int, epsilon: Decimal) -> int:
