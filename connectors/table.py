@@ -44,6 +44,102 @@ class Extract:
     excluded: int
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a table: columns of equal length, empty where not asked for."""
+
+    identifiers: list[str]
+    values: list[int]
+    groups: list[str]
+    across: list[str]
+
+
+class Reading:
+    """The named columns of a source, read as they are asked for.
+
+    `identifier`, `value`, `group` and `across` (a second group) are columns; one may serve in
+    several parts. Identifiers are made canonical (by `text/1` where `canonicaliser` is None),
+    values taken times 10^`scale`, groups trimmed. Rows without a usable identifier are excluded
+    and counted; their value is not looked at. A consented source gives its consented rows only,
+    possibly none.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        identifier: str | None,
+        value: str | None,
+        group: str | None,
+        canonicaliser: str | None,
+        use: Use,
+        across: str | None = None,
+        scale: int = 0,
+        max_rows: int = MAX_ROWS,
+    ) -> None:
+        named = (identifier, value, group, across)
+        self._columns = list(dict.fromkeys(name for name in named if name is not None))
+        if not self._columns:
+            raise InputRejected("nothing to read; name an identifier, a value or a group column")
+        self._source, self._use, self._max_rows = source, use, max_rows
+        self._identifier, self._value, self._scale = identifier, value, scale
+        self._group, self._across = group, across
+        self._canonicaliser = canonicaliser or "text/1"
+        # What has been read so far; all of it once `batches` has ended.
+        self.rows = self.excluded = 0
+        self.report: QualityReport | None = None
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rows from the first one on, in the order of the source.
+
+        Raises InputRejected for a missing column, a value that is not a whole number, malformed
+        data, more than `max_rows` rows, and at the end where there was no usable identifier at all.
+        """
+        self.rows = self.excluded = 0
+        reader = (
+            ColumnReader(self._canonicaliser, column=self._identifier)
+            if self._identifier is not None
+            else None
+        )
+        for batch in batches(self._source, self._columns, self._use):
+            first = self.rows + 1
+            self.rows += batch.num_rows
+            if self.rows > self._max_rows:
+                raise InputRejected(
+                    f"{self._source.name} has more than the {self._max_rows} rows allowed in one "
+                    "computation; split it, or raise the limit"
+                )
+            yield self._batch(batch, first, reader)
+        self.report = reader.report() if reader is not None else None
+        if self.report is not None and not isinstance(self._source, ConsentedSource):
+            require_identifiers(self.report, source=self._source.name)
+
+    def _batch(self, batch: pa.RecordBatch, first: int, reader: ColumnReader | None) -> Batch:
+        kept: Sequence[int] = range(batch.num_rows)
+        identifiers: list[str] = []
+        if reader is not None:
+            canonical = reader.feed(texts(batch.column(self._identifier)))
+            usable = [(n, one) for n, one in enumerate(canonical) if one is not None]
+            kept = [n for n, _ in usable]
+            identifiers = [one for _, one in usable]
+            self.excluded += batch.num_rows - len(kept)
+        values: list[int] = []
+        if self._value is not None:
+            cells = batch.column(self._value).to_pylist()
+            values = parse_integers(
+                [cells[n] for n in kept],
+                column_name=self._value,
+                scale=self._scale,
+                row_numbers=[first + n for n in kept],
+            )
+        return Batch(
+            identifiers,
+            values,
+            _groups(batch, self._group, kept),
+            _groups(batch, self._across, kept),
+        )
+
+
 def extract(
     source: Source,
     *,
@@ -55,56 +151,25 @@ def extract(
     scale: int = 0,
     max_rows: int = MAX_ROWS,
 ) -> Extract:
-    """Read the named columns: identifiers canonical, values times 10^`scale`, groups trimmed.
-
-    One column may serve in several parts. Identifiers are read by `text/1` where `canonicaliser` is
-    None. Rows without a usable identifier are excluded and counted; their value is not looked at. A
-    consented source gives its consented rows only, possibly none.
-    Raises InputRejected for a missing column, no usable identifier at all, a value that is not a
-    whole number, malformed data, and more than `max_rows` rows.
-    """
-    columns = list(dict.fromkeys(name for name in (identifier, value, group) if name is not None))
-    if not columns:
-        raise InputRejected("nothing to read; name an identifier, a value or a group column")
-    reader = (
-        ColumnReader(canonicaliser or "text/1", column=identifier)
-        if identifier is not None
-        else None
+    """Read the named columns whole; see `Reading`, which raises what this raises."""
+    reading = Reading(
+        source,
+        identifier=identifier,
+        value=value,
+        group=group,
+        canonicaliser=canonicaliser,
+        use=use,
+        scale=scale,
+        max_rows=max_rows,
     )
     identifiers: list[str] = []
     values: list[int] = []
     groups: list[str] = []
-    rows = excluded = 0
-    for batch in batches(source, columns, use):
-        first = rows + 1
-        rows += batch.num_rows
-        if rows > max_rows:
-            raise InputRejected(
-                f"{source.name} has more than the {max_rows} rows allowed in one computation; "
-                "split it, or raise the limit"
-            )
-        kept: Sequence[int] = range(batch.num_rows)
-        if reader is not None:
-            canonical = reader.feed(texts(batch.column(identifier)))
-            usable = [(n, one) for n, one in enumerate(canonical) if one is not None]
-            kept = [n for n, _ in usable]
-            identifiers.extend(one for _, one in usable)
-            excluded += batch.num_rows - len(kept)
-        if value is not None:
-            cells = batch.column(value).to_pylist()
-            values += parse_integers(
-                [cells[n] for n in kept],
-                column_name=value,
-                scale=scale,
-                row_numbers=[first + n for n in kept],
-            )
-        if group is not None:
-            names = texts(batch.column(group))
-            groups += [_group(names[n]) for n in kept]
-    report = reader.report() if reader is not None else None
-    if report is not None and not isinstance(source, ConsentedSource):
-        require_identifiers(report, source=source.name)
-    return Extract(identifiers, values, groups, report, rows, excluded)
+    for batch in reading.batches():
+        identifiers += batch.identifiers
+        values += batch.values
+        groups += batch.groups
+    return Extract(identifiers, values, groups, reading.report, reading.rows, reading.excluded)
 
 
 def batches(source: Source, columns: Sequence[str], use: Use) -> Iterator[pa.RecordBatch]:
@@ -114,5 +179,8 @@ def batches(source: Source, columns: Sequence[str], use: Use) -> Iterator[pa.Rec
     return source.scan(columns)
 
 
-def _group(name: str | None) -> str:
-    return unicodedata.normalize("NFKC", name or "").strip()
+def _groups(batch: pa.RecordBatch, column: str | None, kept: Sequence[int]) -> list[str]:
+    if column is None:
+        return []
+    names = texts(batch.column(column))
+    return [unicodedata.normalize("NFKC", names[n] or "").strip() for n in kept]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from sqlmodel import Session, col, select
 from connectors.classification import Grade
 from connectors.personal import ConsentedSource
 from connectors.source import open_source
-from connectors.table import Use, extract
+from connectors.table import Reading, Use
 from contracts import messages as dsp
 from contracts.decision import Decision
 from contracts.filters import parse_filter
@@ -52,17 +53,6 @@ DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MAX_DESCRIPTION_BYTES = 512 * 1024
 # The outcome in the evidence that a dataset is no longer offered; a grade says that it is.
 WITHDRAWN: Final = "withdrawn"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a computation reads of a dataset: equal-length columns, and how many rows fell out."""
-
-    identifiers: tuple[str, ...]
-    values: tuple[int, ...]
-    groups: tuple[str, ...]
-    rows: int
-    excluded: int
 
 
 @dataclass(frozen=True)
@@ -312,40 +302,40 @@ class Datasets:
     def read(
         self,
         row: DatasetRow,
+        columns: Mapping[str, str],
         *,
-        identifier: str | None,
-        value: str | None,
-        group: str | None,
         use: Use,
-    ) -> Rows:
-        """The rows of a dataset that may be used so, in canonical form."""
+    ) -> Reading:
+        """The rows of a dataset that may be used so, in canonical form; `columns` names those to
+        read by what they are: identifier, value, group, across."""
         specs = {column["name"]: column for column in row.columns}
-        got = extract(
+        identifier, value = columns.get("identifier"), columns.get("value")
+        return Reading(
             open_source(row.source),
             identifier=identifier,
             value=value,
-            group=group,
+            group=columns.get("group"),
+            across=columns.get("across"),
             canonicaliser=specs[identifier]["canonicaliser"] if identifier else None,
             use=use,
             scale=int(specs[value]["scale"]) if value else 0,
             max_rows=self._node.home.settings.max_rows,
         )
-        return Rows(
-            tuple(got.identifiers), tuple(got.values), tuple(got.groups), got.rows, got.excluded
-        )
 
-    def read_own(self, location: str, *, identifier: str, canonicaliser: str) -> Rows:
-        """Identifiers of the node owner's own file, for a computation it takes part in."""
-        got = extract(
+    def read_own(
+        self, location: str, columns: Mapping[str, str], *, canonicaliser: str, scale: int
+    ) -> Reading:
+        """Columns of the node owner's own file, for a computation it takes part in."""
+        return Reading(
             open_source(_absolute(location)),
-            identifier=identifier,
-            value=None,
-            group=None,
+            identifier=columns.get("identifier"),
+            value=columns.get("value"),
+            group=columns.get("group"),
             canonicaliser=canonicaliser,
             use=Use(purpose="own", recipient=self._node.did, at=datetime.now(UTC)),
+            scale=scale,
             max_rows=self._node.home.settings.max_rows,
         )
-        return Rows(tuple(got.identifiers), (), (), got.rows, got.excluded)
 
     def _locked(self, tx: Session, dataset: str) -> DatasetRow:
         """A dataset that is offered, kept from other writers until the transaction ends."""

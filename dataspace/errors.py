@@ -54,6 +54,10 @@ class SessionClosed(NodeError):
     """A frame for a computation that has already ended here."""
 
 
+class Superseded(NodeError):
+    """A frame or notice of an earlier attempt at a computation that has been begun again."""
+
+
 # Every error made to be shown: its text is a sentence for people and holds no data. What is not
 # among these stays inside the node.
 SHOWN = (NodeError, ConnectorError, ContractError, LedgerError, PrivacyError)

@@ -16,9 +16,12 @@ from sqlmodel import Session
 from dataspace.anchoring import Anchoring
 from dataspace.catalog import Datasets
 from dataspace.chain_access import ChainAccess
+from dataspace.computing.backend import compute_backend
 from dataspace.computing.computations import Computations
 from dataspace.computing.deciding import Deciding
+from dataspace.computing.running import Running
 from dataspace.computing.sessions import Sessions
+from dataspace.computing.spools import Spools
 from dataspace.consents import Consents
 from dataspace.errors import InputRejected, ProtocolViolation
 from dataspace.evidence import Evidence, Space, origin_of_url, write_space
@@ -124,7 +127,13 @@ class Node:
         self.data_plane = DataPlane(self)
         self.transfers = Transfers(self)
         self.sessions = Sessions(self.peers)
-        self.computations = Computations(self)
+        self.workers = compute_backend(
+            processes=settings.worker_processes,
+            memory_mb=settings.worker_memory_mb,
+            cluster=settings.cluster,
+        )
+        self.running = Running(self, Spools(home.path, self._signing_key.private_bytes_raw()))
+        self.computations = Computations(self, self.running)
         self.rotation = Rotation(self)
         self.tidying = Tidying(self.store)
         self.operator = Operator(self) if settings.founder else None
@@ -133,7 +142,7 @@ class Node:
 
     def start(self) -> None:
         """Resume what an earlier life left, and join the space if that has not happened yet."""
-        self.computations.recover()
+        self.running.recover()
         self.transfers.recover()
         if self.operator is not None:
             self.operator.begin()
@@ -154,6 +163,7 @@ class Node:
         """Finish the work in hand, then close everything."""
         self.sessions.close()
         self.engine.stop()
+        self.workers.close()
         if self.chain is not None:
             self.chain.close()
         self.http.close()

@@ -96,7 +96,17 @@ class Settings(BaseSettings):
     )
     anchor_interval_s: float = Field(default=2.0, ge=0.1, description="least time between anchors")
     computation_deadline_s: float = Field(default=300.0, ge=5.0, le=86400.0)
-    max_rows: int = Field(default=2_000_000, ge=1, description="rows one computation may read")
+    max_rows: int = Field(default=20_000_000, ge=1, description="rows one computation may read")
+    worker_processes: int | None = Field(
+        default=None, ge=1, le=1024, description="processes that compute; one a processor"
+    )
+    worker_memory_mb: int | None = Field(
+        default=None, ge=128, description="memory of one of them; no limit"
+    )
+    cluster: str | None = Field(
+        default=None,
+        description="scheduler of the owner's own Dask cluster, tcp://HOST:PORT; extra `cluster`",
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -169,7 +169,7 @@ class Kind:
     `leakage` and `columns` go by role; "provider" stands for every provider where they are alike.
     `result` describes the value of each party's `Outcome`, in words. `optional` are columns, by
     role, that it may bring besides. `resumable`: after a crash of a party the run goes on from what
-    the spools hold. `start_role`, `compute_in_clear` and `check_settings` are the protocol's own;
+    the spools hold. `caches`: runs under one agreement share a cache. `start_role`, `compute_in_clear` and `check_settings` are the protocol's own;
     use `start`, `reference` and `verify_settings`, which check first.
     """
 
@@ -188,6 +188,7 @@ class Kind:
     check_settings: VerifySettings = no_settings
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     resumable: bool = False
+    caches: bool = False
 
     def roles(self, providers: int) -> tuple[str, ...]:
         """Return the names of all parties in canonical order, the consumer last."""

@@ -2,95 +2,75 @@
 
 Consumer: an order is signed, one transfer is requested of every provider, and when all have
 started the consumer's own role runs. Provider: the order is checked, the agreement's policy
-decides, and the provider's role runs. Each change of state is written with its evidence in one
-transaction.
+decides, and the provider's role runs (`dataspace.computing.running`). Each change of state is
+written with its evidence in one transaction.
 """
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlmodel import Session, col, select
 
-from connectors.table import Use
-from contracts.order import (
-    ComputationOrder,
-    open_order,
-    order_hash,
-    sign_order,
-)
+from contracts.order import ComputationOrder, order_hash, sign_order
 from dataspace.computing.ordering import (
     ComputationRequest,
     find_part,
     make_order,
     verify_counts,
 )
-from dataspace.computing.sessions import Drive, Inbox
-from dataspace.computing.sessions import Session as Run
-from dataspace.errors import SHOWN, NotFound, Unavailable
+from dataspace.computing.running import (
+    COMPLETED,
+    FAILED,
+    REFUSED,
+    REQUESTED,
+    RUN,
+    TERMINAL,
+    Running,
+    own_reading,
+)
+from dataspace.errors import SHOWN, InputRejected, NotFound, Unavailable
 from dataspace.processes import Handler, Process, schedule
-from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
+from dataspace.store.tables import ComputationRow, TransferRow
 from ledger.crossmatch import ORDER_SENT
 from ledger.entry import EntryType
 from privacy.errors import Withheld
-from privacy.kinds import CONSUMER, ConsumerSecrets, Inputs, Parameters
+from privacy.kinds import CONSUMER
 from privacy.kinds import kind as kind_named
 from privacy.paillier import PrivateKey, generate_keypair
-from privacy.transcript import Transcribed, transcribed
+from privacy.transcript import Transcribed
 
 if TYPE_CHECKING:
     from dataspace.node import Node
 
 log = structlog.get_logger("dataspace.computations")
 
-RUN = "run-computation"
 EXPIRE = "expire-computation"
 KEY_BITS = 2048
-# Each running computation holds a thread and its frames.
-MAX_RUNNING = 32
-MAX_RUNNING_A_CONSUMER = 12
-
-REQUESTED, RUNNING, COMPLETED, REFUSED, FAILED = (
-    "REQUESTED",
-    "RUNNING",
-    "COMPLETED",
-    "REFUSED",
-    "FAILED",
-)
-TERMINAL = frozenset({COMPLETED, REFUSED, FAILED})
+# Those that wait for their turn hold a row and no memory.
+MAX_WAITING = 256
+# The consumer's own file is read so far before anybody is asked for anything.
+LOOKED_AT_ROWS = 100_000
 
 
 class Computations:
     """All computations in which this node takes part."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, running: Running) -> None:
         self._node = node
+        self._running = running
         # Private keys of running orders: in memory only, gone with the run.
         self._keys: dict[str, PrivateKey] = {}
 
     def handlers(self) -> dict[str, Handler]:
-        return {RUN: Handler(self._run, self._run_failed), EXPIRE: Handler(self._expire)}
+        return {**self._running.handlers(), EXPIRE: Handler(self._expire)}
 
-    def recover(self) -> None:
-        """After a restart: what was running, or waits for a key that was in memory, has failed."""
-        reason = "the node was restarted while the computation ran"
-        with self._node.store.transaction() as tx:
-            unfinished = select(ComputationRow).where(
-                col(ComputationRow.status).in_([REQUESTED, RUNNING])
-            )
-            for row in tx.exec(unfinished).all():
-                waits_for_peers = row.status == REQUESTED and (
-                    row.role != CONSUMER or not kind_named(row.kind).needs_key
-                )
-                if waits_for_peers:
-                    continue
-                self._end(tx, row, FAILED, reason, remedy="order it again")
-                self._terminate_transfers(tx, row.id, reason)
+    def key_of(self, computation_id: str) -> PrivateKey | None:
+        """The private key of a running order of ours, if its kind has one."""
+        return self._keys.get(computation_id)
 
     # ---- consumer ---------------------------------------------------------------------------
 
@@ -132,7 +112,25 @@ class Computations:
                     purpose=row.purpose,
                 )
                 self._node.transfers.order(tx, part.agreement, row)
-            schedule(tx, EXPIRE, row.id, after_s=self._node.home.settings.computation_deadline_s)
+            left_s = (order.expires_at - order.issued_at).total_seconds()
+            schedule(tx, EXPIRE, row.id, after_s=left_s)
+        return row
+
+    def cancel(self, computation_id: str) -> ComputationRow:
+        """End a computation at its owner's word, whichever part this node has in it.
+
+        Raises NotFound, and InputRejected where it has ended already.
+        """
+        reason = "it was cancelled by a participant"
+        with self._node.store.transaction() as tx:
+            row = tx.get(ComputationRow, computation_id)
+            if row is None:
+                raise _unknown()
+            if row.status in TERMINAL:
+                raise InputRejected(f"this computation has ended: {row.status.lower()}")
+            self.end(tx, row, FAILED, reason)
+            self.terminate_transfers(tx, row.id, reason, code="cancelled")
+        self._node.sessions.cancel(computation_id, Unavailable(reason))
         return row
 
     def transfer_started(self, tx: Session, computation_id: str) -> None:
@@ -156,7 +154,7 @@ class Computations:
             return
         refused = code in ("denied", "withheld")
         reason = transfer.reason or "a participant ended the computation"
-        self._end(
+        self.end(
             tx,
             row,
             REFUSED if refused else FAILED,
@@ -165,7 +163,7 @@ class Computations:
             remedy=transfer.remedy,
             refused_by=by,
         )
-        self._terminate_transfers(tx, row.id, "another participant ended the computation")
+        self.terminate_transfers(tx, row.id, "another participant ended the computation")
         self._node.sessions.cancel(row.id, Unavailable(f"the computation was ended: {reason}"))
 
     # ---- provider ---------------------------------------------------------------------------
@@ -189,15 +187,11 @@ class Computations:
         schedule(tx, RUN, order.id)
 
     def verify_room(self, tx: Session, consumer: str) -> None:
-        """Raise Unavailable while as many computations run as this node takes at once."""
-        running = select(ComputationRow.consumer).where(
-            col(ComputationRow.status).in_([REQUESTED, RUNNING])
-        )
-        consumers = tx.exec(running).all()
-        if len(consumers) >= MAX_RUNNING or consumers.count(consumer) >= MAX_RUNNING_A_CONSUMER:
+        """Raise Unavailable while as many computations wait as this node lets wait."""
+        if len(self._running.waiting(tx)) >= MAX_WAITING:
             raise Unavailable(
-                "this node runs as many computations as it takes at once",
-                remedy="order again when the running ones have ended",
+                "as many computations wait at this node as it lets wait",
+                remedy="order again when some of them have ended",
             )
 
     # ---- both -------------------------------------------------------------------------------
@@ -206,9 +200,7 @@ class Computations:
         with self._node.store.transaction() as tx:
             row = tx.get(ComputationRow, computation_id)
         if row is None:
-            raise NotFound(
-                "there is no such computation at this node", remedy="list them: dataspace status"
-            )
+            raise _unknown()
         return row
 
     def all(self) -> list[ComputationRow]:
@@ -217,14 +209,18 @@ class Computations:
             return list(tx.exec(newest).all())
 
     def progress(self, row: ComputationRow) -> dict[str, Any]:
-        """Where a computation is: its step and the bytes moved, while it runs here."""
+        """Where a computation is, while it runs here: its step, the units of work done and in all
+        (0 until that is known), and the bytes moved."""
         run = self._node.sessions.find(row.id)
-        if run is None:
-            return {"step": row.status.lower(), "sent_bytes": 0, "received_bytes": 0}
+        over = row.status in TERMINAL or run is None
         return {
-            "step": row.status.lower() if row.status in TERMINAL else run.step,
-            "sent_bytes": run.sent_bytes,
-            "received_bytes": run.received_bytes,
+            "step": row.status.lower() if over or run is None else run.step,
+            "done_units": run.done_units if run else 0,
+            "total_units": run.total_units if run else 0,
+            "sent_bytes": run.sent_bytes if run else 0,
+            "received_bytes": run.received_bytes if run else 0,
+            "started_at": row.started_at,
+            "attempt": row.attempt,
         }
 
     def _own_input(
@@ -232,120 +228,50 @@ class Computations:
     ) -> dict[str, Any] | None:
         if asked.own is None:
             return None
-        canonicaliser = order.participants[0].canonicaliser or "text/1"
-        # Read now, so that a wrong file or column is the caller's error and no one's failed run.
-        rows = self._node.datasets.read_own(
-            asked.own.source, identifier=asked.own.identifier, canonicaliser=canonicaliser
-        )
-        return {
-            "source": asked.own.source,
-            "identifier": asked.own.identifier,
-            "canonicaliser": canonicaliser,
-            "rows": rows.rows,
-            "excluded": rows.excluded,
-        }
+        own: dict[str, Any] = asked.own.model_dump()
+        own["canonicaliser"] = order.participants[0].canonicaliser or "text/1"
+        reading = own_reading(self._node, own)
+        # Looked at now, so that a wrong file or column is the caller's error and no one's failed
+        # run. How a large file goes on shows in the run.
+        for _ in reading.batches():
+            if reading.rows >= LOOKED_AT_ROWS:
+                break
+        return own | {"rows": reading.rows, "excluded": reading.excluded}
 
-    def _run(self, process: Process) -> None:
-        """Open the session of a computation that is due, unless it already has one or has ended."""
-        node = self._node
-        with node.store.transaction() as tx:
-            row = tx.get_one(ComputationRow, process.subject)
-            if row.status in TERMINAL or node.sessions.find(row.id) is not None:
-                return
-            row.status, row.started_at = RUNNING, time.time()
-            tx.add(row)
-            node.evidence.record(
-                tx, EntryType.STARTED, order_h=row.order_h, kind=row.kind, purpose=row.purpose
-            )
-        order = self._open(row)
-        left_s = (order.expires_at - datetime.now(UTC)).total_seconds()
-        run = Run(
-            order_id=row.id,
-            role=row.role,
-            dids={part.role: part.did for part in order.participants},
-            deadline=time.monotonic() + max(0.0, left_s),
-            inbox=Inbox(node.sessions.budget),
-        )
-        node.sessions.open(
-            run, lambda: self._role(row, order), lambda end: self._finish(row.id, order, end)
-        )
-
-    def _run_failed(self, tx: Session, process: Process, error: str) -> None:
-        row = tx.get(ComputationRow, process.subject)
-        if row is not None and row.status not in TERMINAL:
-            self._end(tx, row, FAILED, error, remedy="order it again")
-            self._terminate_transfers(tx, row.id, error)
-
-    def _open(self, row: ComputationRow) -> ComputationOrder:
-        # Opened again from the bytes that came: what runs is what was signed.
-        return open_order(row.order_jws, self._key_of, datetime.now(UTC))
-
-    def _key_of(self, kid: str) -> Any:
-        own = self._node.identity
-        return own.key if kid == own.kid else self._node.peers.resolver.key(kid)
-
-    def _role(self, row: ComputationRow, order: ComputationOrder) -> Drive:
-        kind = kind_named(order.kind)
-        parties = kind.roles(len(order.participants) - 1)
-        key = self._keys.get(row.id)
-        role = kind.start(
-            row.role,
-            parties,
-            self._inputs(row, order),
-            Parameters(
-                min_cohort=order.min_cohort, public_key=order.public_key, groups=order.groups
-            ),
-            ConsumerSecrets(key) if key is not None else None,
-        )
-        dids = {part.role: part.did for part in order.participants}
-        return transcribed(
-            role,
-            me=row.role,
-            parties=parties,
-            collector=CONSUMER,
-            context=bytes.fromhex(row.order_h),
-            sign=self._node.identity_signer(),
-            verify=lambda party, digest, signature: self._node.verify_signature(
-                dids[party], digest, signature
-            ),
-            random_bytes=secrets.token_bytes,
-        )
-
-    def _inputs(self, row: ComputationRow, order: ComputationOrder) -> Inputs:
-        node = self._node
-        if row.role == CONSUMER:
-            if row.local_input is None:
-                return Inputs()
-            own = row.local_input
-            rows = node.datasets.read_own(
-                own["source"], identifier=own["identifier"], canonicaliser=own["canonicaliser"]
-            )
-        else:
-            me = next(part for part in order.participants if part.role == row.role)
-            # What is read is what the agreement is about, whatever the order says.
-            with node.store.transaction() as tx:
-                agreement = tx.get_one(AgreementRow, me.agreement or "")
-                dataset = node.datasets.get(tx, agreement.dataset)
-            rows = node.datasets.read(
-                dataset,
-                identifier=me.columns.get("identifier"),
-                value=me.columns.get("value"),
-                group=me.columns.get("group"),
-                use=Use(purpose=order.purpose, recipient=order.consumer, at=datetime.now(UTC)),
-            )
-        return Inputs(identifiers=rows.identifiers, values=rows.values, groups=rows.groups)
-
-    def _finish(self, computation_id: str, order: ComputationOrder, end: object) -> None:
-        """Store how our role ended, with its evidence, and tell the other side."""
+    def finish(
+        self,
+        computation_id: str,
+        order: ComputationOrder,
+        end: Transcribed | Exception,
+        *,
+        excluded: int | None,
+    ) -> None:
+        """Store how our role ended, with its evidence, and tell the other side. `excluded` of our
+        rows had no usable identifier, where they were read in this life of the node."""
         self._keys.pop(computation_id, None)
+        spools = self._running.spools
+        if isinstance(end, Transcribed) and end.outcome.attachment is not None:
+            spools.keep_result(computation_id, end.outcome.attachment)
+        self._store_end(computation_id, order, end, excluded)
+        spools.discard(computation_id)
+
+    def _store_end(
+        self,
+        computation_id: str,
+        order: ComputationOrder,
+        end: Transcribed | Exception,
+        excluded: int | None,
+    ) -> None:
         with self._node.store.transaction() as tx:
             row = tx.get_one(ComputationRow, computation_id)
             if row.status in TERMINAL:
                 return
             if isinstance(end, Transcribed):
+                report = dict(end.outcome.report)
+                row.report = report if excluded is None else report | {"excluded": excluded}
+                row.attachment = end.outcome.attachment
                 self._complete(tx, row, order, end)
                 return
-            assert isinstance(end, Exception)
             if isinstance(end, Withheld):
                 status, code, clause = REFUSED, "withheld", end.rule
                 remedy: str | None = "ask about a larger group of people"
@@ -353,8 +279,8 @@ class Computations:
                 status, code, clause = FAILED, "failed", None
                 remedy = getattr(end, "remedy", None)
             reason = _public_reason(end)
-            self._end(tx, row, status, reason, clause=clause, remedy=remedy)
-            self._terminate_transfers(tx, row.id, reason, code=code, clause=clause)
+            self.end(tx, row, status, reason, clause=clause, remedy=remedy)
+            self.terminate_transfers(tx, row.id, reason, code=code, clause=clause)
 
     def _complete(
         self, tx: Session, row: ComputationRow, order: ComputationOrder, end: Transcribed
@@ -385,7 +311,7 @@ class Computations:
             for transfer in self._transfers(tx, row.id):
                 self._node.transfers.complete(tx, transfer)
 
-    def _end(
+    def end(
         self,
         tx: Session,
         row: ComputationRow,
@@ -396,6 +322,7 @@ class Computations:
         remedy: str | None = None,
         refused_by: str | None = None,
     ) -> None:
+        """Put down why a computation ended without a result, with its evidence."""
         row.status, row.finished_at = status, time.time()
         row.reason, row.clause, row.remedy = reason, clause, remedy
         row.refused_by = refused_by or row.refused_by
@@ -412,7 +339,7 @@ class Computations:
             outcome=status.lower(),
         )
 
-    def _terminate_transfers(
+    def terminate_transfers(
         self,
         tx: Session,
         computation_id: str,
@@ -421,6 +348,7 @@ class Computations:
         code: str = "failed",
         clause: str | None = None,
     ) -> None:
+        """End what is left of the transfers of a computation."""
         for transfer in self._transfers(tx, computation_id):
             self._node.transfers.terminate(tx, transfer, reason, code=code, clause=clause)
 
@@ -437,8 +365,8 @@ class Computations:
                 return
             waiting = [one.peer for one in self._transfers(tx, row.id) if one.state == REQUESTED]
             names = f" (no answer from {', '.join(waiting)})" if waiting else ""
-            self._end(tx, row, FAILED, reason + names, remedy="check those nodes, then order again")
-            self._terminate_transfers(tx, row.id, reason)
+            self.end(tx, row, FAILED, reason + names, remedy="check those nodes, then order again")
+            self.terminate_transfers(tx, row.id, reason)
         self._node.sessions.cancel(process.subject, Unavailable(reason))
 
 
@@ -448,3 +376,9 @@ def _public_reason(err: Exception) -> str:
         return str(err)
     log.error("a role failed", error=type(err).__name__, exc_info=err)
     return f"an error inside the node ({type(err).__name__}); its log says more"
+
+
+def _unknown() -> NotFound:
+    return NotFound(
+        "there is no such computation at this node", remedy="list them: dataspace computation list"
+    )

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,7 @@ from contracts.evaluation import required_min_cohort
 from contracts.odrl import Agreement
 from contracts.order import ComputationOrder, OrderParticipant
 from contracts.party import Party
+from dataspace.computing.parameters import parameters_of
 from dataspace.errors import InputRejected, NotFound
 from dataspace.protocol.catalogues import fetch_dataset
 from dataspace.protocol.transfer_rows import refusal_of
@@ -31,12 +32,18 @@ if TYPE_CHECKING:
 
 
 class OwnInput(BaseModel):
-    """The consumer's own identifiers, for a kind in which it takes part with data."""
+    """The consumer's own rows, for a kind in which it takes part with data.
+
+    `decimals` is how many decimal digits a value keeps (2: 12.50 → 1250).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(min_length=1, max_length=2000, description="a file this node can read")
     identifier: str = Field(min_length=1, max_length=200, description="its identifier column")
+    value: str | None = Field(default=None, min_length=1, max_length=200)
+    group: str | None = Field(default=None, min_length=1, max_length=200)
+    decimals: int = Field(default=0, ge=0, le=9)
 
 
 class ComputationRequest(BaseModel):
@@ -46,6 +53,8 @@ class ComputationRequest(BaseModel):
     `columns` gives, for each agreement, the column to use in a role where the dataset publishes
     more than one. `min_cohort` defaults to the largest any agreement demands. `spatial` is the
     administrative division (GB/T 2260 code) the use is about, where an agreement wants to know.
+    `parameters` are those of the kind; `epsilon` the privacy loss the noise in the result is to
+    have; `deadline_s` how long it may take, in place of the node's own setting.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +66,9 @@ class ComputationRequest(BaseModel):
     spatial: str | None = Field(default=None, pattern=r"^[0-9]{2,12}$")
     columns: dict[str, dict[str, str]] = Field(default_factory=dict)
     groups: tuple[str, ...] = Field(default=(), max_length=256)
+    parameters: dict[str, Any] = Field(default_factory=dict, max_length=32)
+    epsilon: str | None = Field(default=None, max_length=20)
+    deadline_s: float | None = Field(default=None, ge=5, le=86400)
     own: OwnInput | None = None
 
 
@@ -112,7 +124,8 @@ def make_order(
         sorted({value for part in parts for value in _group_values(part)})
     )
     demanded = max(required_min_cohort(part.policy) for part in parts)
-    return ComputationOrder(
+    lasts_s = asked.deadline_s or node.home.settings.computation_deadline_s
+    order = ComputationOrder(
         id=str(uuid.uuid4()),
         kind=kind.name,
         consumer=node.did,
@@ -122,10 +135,27 @@ def make_order(
         spatial=asked.spatial,
         public_key=public_key.to_hex() if public_key else None,
         groups=groups if "group" in _all_columns(kind) else (),
+        epsilon=asked.epsilon,
+        parameters=settings_of(kind, parts, asked.parameters),
         nonce=secrets.token_urlsafe(16),
         issued_at=now,
-        expires_at=now + timedelta(seconds=node.home.settings.computation_deadline_s),
+        expires_at=now + timedelta(seconds=lasts_s),
     )
+    kind.verify_parameters(parameters_of(order))
+    return order
+
+
+def settings_of(kind: Kind, parts: list[Part], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The kind's parameters: those asked for, and the public values of a second group column where
+    one was named and its values were not."""
+    settings = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()
+    }
+    if "across" in _all_columns(kind) and "across" not in settings:
+        values = {v for part in parts if (c := part.columns.get("across")) for v in c.values}
+        if values:
+            settings["across"] = tuple(sorted(values))
+    return settings
 
 
 def _participants(kind: Kind, parts: list[Part]) -> list[OrderParticipant]:
@@ -144,7 +174,8 @@ def _participants(kind: Kind, parts: list[Part]) -> list[OrderParticipant]:
 
 
 def _all_columns(kind: Kind) -> set[str]:
-    return {column for columns in kind.columns.values() for column in columns}
+    named = (*kind.columns.values(), *kind.optional.values())
+    return {column for columns in named for column in columns}
 
 
 def _group_values(part: Part) -> tuple[str, ...]:
@@ -168,25 +199,35 @@ def verify_counts(kind: Kind, asked: ComputationRequest) -> None:
             f"in {kind.name} the consumer takes part with its own identifiers",
             remedy="give your own file and its identifier column (--input FILE --id COLUMN)",
         )
-    if asked.own is not None and not takes_own:
+    if asked.own is None:
+        return
+    if not takes_own:
         raise InputRejected(
             f"in {kind.name} the consumer has no data of its own", remedy="leave the input out"
         )
+    for column in kind.columns_of(CONSUMER):
+        if getattr(asked.own, column) is None:
+            raise InputRejected(
+                f"in {kind.name} the consumer brings a {column} column", remedy=f"name own.{column}"
+            )
 
 
 def _choose_columns(
     kind: Kind, role: str, dataset: dsp.Dataset, wanted: Mapping[str, str]
 ) -> dict[str, dsp.Column]:
     chosen: dict[str, dsp.Column] = {}
-    for needed in kind.columns_of(role):
-        published = [column for column in dataset.columns if column.role == needed]
+    optional = [name for name in kind.optional_columns_of(role) if name in wanted]
+    for needed in (*kind.columns_of(role), *optional):
+        # The second group of a table is a group like the first.
+        published_as = "group" if needed == "across" else needed
+        published = [column for column in dataset.columns if column.role == published_as]
         name = wanted.get(needed)
         fitting = [column for column in published if name in (None, column.name)]
         if len(fitting) != 1:
             names = ", ".join(column.name for column in published)
             raise InputRejected(
                 f"{kind.name} needs one {needed} column of dataset {dataset.id!r}",
-                remedy=f"name it; published as {needed}: {names or 'none'}",
+                remedy=f"name it; published as {published_as}: {names or 'none'}",
             )
         chosen[needed] = fitting[0]
     return chosen

@@ -5,15 +5,15 @@ them. A frame travels as `PUT /compute/{order}/{sender}/{sequence}/{chunk}` in c
 8 MiB with a SHA-256 `Content-Digest` (RFC 9530). PUT is idempotent per number, so sending again
 after a lost answer is safe.
 
-Secrets of a run live in the role's local variables and never reach the disk; a run that a restart
-interrupts has failed, and says so.
+Secrets of a run live in the role's local variables and never reach the disk. A party that comes
+back from a restart begins its role again as the next *attempt* and says so to the others
+(`PUT /compute/{order}/{sender}/attempts/{n}`), who begin theirs again too; what the roles had
+finished lies in their spools. Frames name their attempt, so that those of an earlier one are never
+taken for new. Where a kind cannot go on, the restarted party fails and says so.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -21,213 +21,62 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from dataspace.answer import Answer
+from dataspace.computing.inbox import (
+    CHUNK_BYTES,
+    MAX_CHUNKS,
+    MAX_NODE_BUFFERED_BYTES,
+    Budget,
+    Chunk,
+    Inbox,
+    content_digest,
+)
 from dataspace.errors import (
     InputRejected,
     NodeError,
     NotFound,
     ProtocolViolation,
     SessionClosed,
+    Superseded,
     Unavailable,
 )
 from dataspace.peers import Peers
-from privacy.role import Progress, Receive, Send, Step
+from privacy.role import Progress, Send, Step
 from privacy.transcript import Transcribed
 
 log = structlog.get_logger("dataspace.sessions")
 
-CHUNK_BYTES = 8 * 1024 * 1024
-# 64 chunks are half a gigabyte: sixteen million points. Larger sets will come in buckets.
-MAX_CHUNKS = 64
-MAX_FRAMES_A_SENDER = 4096
-# What peers may make one session, and all of them together, hold before a role asks for it: one
-# frame of the largest size, and two.
-MAX_BUFFERED_BYTES = (MAX_CHUNKS + 4) * CHUNK_BYTES
-MAX_NODE_BUFFERED_BYTES = 2 * MAX_BUFFERED_BYTES
-# Roles take turns, so an honest sender is at most a few frames ahead of its receiver.
-MAX_FRAMES_AHEAD = 8
 # How long a party that meets an ended session waits to hear why it ended.
 REASON_GRACE_S = 30.0
 # Ended sessions are remembered so that a late repetition is answered, not started again.
 MAX_ENDED = 256
+# A computation that was begun this often will not end by being begun once more.
+MAX_ATTEMPTS = 32
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 2.0
 
-FRAME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 Drive = Generator[Step, bytes | None, Transcribed]
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """One received piece of a frame, as the route parsed it."""
-
-    sender: str
-    sequence: int
-    number: int
-    of: int
-    name: str
-    digest: str
-    body: bytes
-
-
-@dataclass
-class _Frame:
-    """A frame being put together. Invariant: every present chunk had the digest it claimed."""
-
-    name: str
-    of: int
-    chunks: dict[int, bytes] = field(default_factory=dict)
-    digests: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        return len(self.digests) == self.of
-
-
-class Budget:
-    """A number of bytes that all sessions of a node share."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._left = limit_bytes
-        self._lock = threading.Lock()
-
-    def take(self, count: int) -> bool:
-        """Whether `count` bytes were still there, and are now taken."""
-        with self._lock:
-            if count > self._left:
-                return False
-            self._left -= count
-            return True
-
-    def give_back(self, count: int) -> None:
-        with self._lock:
-            self._left += count
-
-
-class Inbox:
-    """Frames that came and have not been asked for, in order per sender."""
-
-    def __init__(self, budget: Budget | None = None) -> None:
-        self._budget = budget or Budget(MAX_NODE_BUFFERED_BYTES)
-        self._changed = threading.Condition()
-        self._frames: dict[tuple[str, int], _Frame] = {}
-        self._next: dict[str, int] = {}
-        self._buffered_bytes = 0
-        self._held = False
-        self._closed: NodeError | None = None
-
-    def put(self, chunk: Chunk) -> None:
-        """Take a chunk. Raises ProtocolViolation for a malformed or contradicting one, Unavailable
-        when too much is waiting, SessionClosed after the end."""
-        _verify_chunk(chunk)
-        with self._changed:
-            frame = self._frames.get((chunk.sender, chunk.sequence))
-            if frame is not None and chunk.number in frame.digests:
-                if frame.digests[chunk.number] != chunk.digest:
-                    raise ProtocolViolation(
-                        f"frame {chunk.sequence} chunk {chunk.number} came twice and differs"
-                    )
-                return
-            if self._closed is not None:
-                raise SessionClosed(f"the computation has ended here: {self._closed.sentence}")
-            if chunk.sequence >= self._next.get(chunk.sender, 0) + MAX_FRAMES_AHEAD:
-                raise Unavailable("the frame is too far ahead", remedy="send it again later")
-            if frame is not None and (frame.name, frame.of) != (chunk.name, chunk.of):
-                raise ProtocolViolation(f"frame {chunk.sequence} changed its name or length")
-            size = len(chunk.body)
-            too_many = self._buffered_bytes + size > MAX_BUFFERED_BYTES
-            if too_many or not self._budget.take(size):
-                raise Unavailable("too many frames are waiting here", remedy="send again later")
-            if frame is None:
-                frame = self._frames[chunk.sender, chunk.sequence] = _Frame(chunk.name, chunk.of)
-            frame.chunks[chunk.number] = chunk.body
-            frame.digests[chunk.number] = chunk.digest
-            self._buffered_bytes += size
-            self._changed.notify_all()
-
-    def get(self, wanted: Receive, deadline: float) -> bytes:
-        """The next frame of `wanted.sender`, waiting until `deadline` (monotonic seconds)."""
-        with self._changed:
-            sequence = self._next.get(wanted.sender, 0)
-            key = (wanted.sender, sequence)
-            while True:
-                frame = self._frames.get(key)
-                if frame is not None and frame.complete and not self._held:
-                    break
-                if self._closed is not None:
-                    raise self._closed
-                left_s = deadline - time.monotonic()
-                if left_s <= 0 and self._held:
-                    raise _suspended_too_long()
-                if left_s <= 0:
-                    raise Unavailable(
-                        f"no frame {wanted.name!r} came from {wanted.sender} before the deadline",
-                        remedy="check that the peer's node is running, then order again",
-                    )
-                self._changed.wait(left_s)
-            payload = b"".join(frame.chunks[number] for number in range(frame.of))
-            # The digests stay, so that a repetition is recognised; the bytes go.
-            frame.chunks.clear()
-            self._buffered_bytes -= len(payload)
-            self._budget.give_back(len(payload))
-            self._next[wanted.sender] = sequence + 1
-        if frame.name != wanted.name:
-            raise ProtocolViolation(
-                f"expected frame {wanted.name!r} from {wanted.sender}, got {frame.name!r}"
-            )
-        if len(payload) > wanted.limit_bytes:
-            raise ProtocolViolation(
-                f"frame {wanted.name!r} of {wanted.sender} has {len(payload)} bytes, "
-                f"more than {wanted.limit_bytes}"
-            )
-        return payload
-
-    def pause(self, wait_s: float) -> None:
-        """Wait, unless the session is closed: then raise the reason at once."""
-        with self._changed:
-            if self._changed.wait_for(lambda: self._closed is not None, wait_s):
-                assert self._closed is not None
-                raise self._closed
-
-    def hold(self) -> None:
-        """Let the role go no further until `release`."""
-        with self._changed:
-            self._held = True
-
-    def release(self) -> None:
-        with self._changed:
-            self._held = False
-            self._changed.notify_all()
-
-    def await_release(self, deadline: float) -> None:
-        """Wait while held. Raises Unavailable when `deadline` passes, or the reason of a close."""
-        with self._changed:
-            free = self._changed.wait_for(
-                lambda: not self._held or self._closed is not None,
-                max(0.0, deadline - time.monotonic()),
-            )
-            if self._closed is not None:
-                raise self._closed
-            if not free:
-                raise _suspended_too_long()
-
-    def close(self, reason: NodeError) -> None:
-        """Wake whoever waits with `reason`; take nothing more."""
-        with self._changed:
-            self._closed = self._closed or reason
-            for frame in self._frames.values():
-                frame.chunks.clear()
-            self._budget.give_back(self._buffered_bytes)
-            self._buffered_bytes = 0
-            self._changed.notify_all()
+class _Restarting(NodeError):
+    """The role ends because a later attempt begins."""
 
 
 @dataclass
 class Session:
-    """A running computation: who plays what, and what has happened so far."""
+    """A running computation: who plays what, and what has happened so far.
+
+    `resumable`: a later attempt may take the place of this one. `announced`: the others know of
+    this attempt.
+    """
 
     order_id: str
     role: str
     dids: dict[str, str]
     deadline: float
     inbox: Inbox = field(default_factory=Inbox)
+    attempt: int = 1
+    resumable: bool = False
+    announced: bool = True
     step: str = "preparing"
     sent_bytes: int = 0
     received_bytes: int = 0
@@ -235,6 +84,8 @@ class Session:
     done_units: int = 0
     total_units: int = 0
     ended: bool = False
+    # The attempt that takes the place of this one.
+    successor: int | None = None
 
     def sender_did(self, role: str) -> str | None:
         return self.dids.get(role)
@@ -243,6 +94,21 @@ class Session:
         self.done_units += progress.done
         if progress.total is not None:
             self.total_units = progress.total
+
+    def supersede(self, attempt: int) -> None:
+        """End this attempt so that a later one can begin."""
+        self.successor = max(attempt, self.successor or 0)
+        self.inbox.close(_Restarting("a later attempt begins"))
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a session runs: its role, made anew for every attempt; what to do at its end; and whom
+    to tell that a later attempt began."""
+
+    start: Callable[[], Drive]
+    finish: Callable[[Transcribed | Exception], None]
+    restarted: Callable[[int], None] = lambda _: None
 
 
 class Sessions:
@@ -260,13 +126,8 @@ class Sessions:
         with self._lock:
             return self._sessions.get(order_id)
 
-    def open(
-        self,
-        session: Session,
-        start: Callable[[], Drive],
-        finish: Callable[[Transcribed | Exception], None],
-    ) -> bool:
-        """Run `start()`'s role in a thread of its own and give the end to `finish`.
+    def open(self, session: Session, course: Course) -> bool:
+        """Run the role of `course` in a thread of its own and give the end to its `finish`.
 
         Returns False, and does nothing, where the order already has a session: an order is run
         at most once.
@@ -277,12 +138,10 @@ class Sessions:
             ended = [key for key, one in self._sessions.items() if one.ended]
             for key in ended[: max(0, len(ended) - MAX_ENDED)]:
                 del self._sessions[key]
-            self._sessions[session.order_id] = session
-            if session.order_id in self._held:
-                session.inbox.hold()
+            self._enter(session)
         threading.Thread(
             target=self._run,
-            args=(session, start, finish),
+            args=(session, course),
             name=f"session-{session.order_id[:8]}-{session.role}",
             daemon=True,
         ).start()
@@ -291,11 +150,33 @@ class Sessions:
     def receive(self, order_id: str, sender_did: str, chunk: Chunk) -> None:
         """A chunk from the participant `sender_did`. Raises NotFound where it is no party of such
         a session here: the same answer whether the order or the right is missing."""
-        session = self.find(order_id)
-        if session is None or session.sender_did(chunk.sender) != sender_did:
-            raise NotFound("there is no such computation here", remedy="order it first")
+        session = self._of_party(order_id, sender_did, chunk.sender)
+        if chunk.attempt != session.attempt:
+            # The notice of a later attempt may be slower than its first frame.
+            self.rejoin(order_id, sender_did, chunk.sender, chunk.attempt)
+            raise Unavailable("this side begins again too", remedy="send the frame again")
         session.inbox.put(chunk)
         session.received_bytes += len(chunk.body)
+
+    def rejoin(self, order_id: str, sender_did: str, sender: str, attempt: int) -> None:
+        """The party `sender` came back and has begun `attempt`: begin it here too.
+
+        Raises Superseded where a later one runs here, SessionClosed where the computation has
+        ended, and ProtocolViolation where it cannot be begun again.
+        """
+        session = self._of_party(order_id, sender_did, sender)
+        with self._lock:
+            if attempt < session.attempt:
+                raise Superseded(f"attempt {session.attempt} of this computation runs here")
+            if attempt == session.attempt:
+                return
+            if session.ended:
+                raise SessionClosed("the computation has ended here")
+            if not session.resumable:
+                raise ProtocolViolation("this kind of computation cannot be begun again")
+            if attempt > MAX_ATTEMPTS:
+                raise ProtocolViolation(f"a computation is begun at most {MAX_ATTEMPTS} times")
+            session.supersede(attempt)
 
     def cancel(self, order_id: str, reason: NodeError) -> None:
         """End a session from outside; its role is closed at its next step."""
@@ -328,28 +209,84 @@ class Sessions:
         for session in running:
             session.inbox.close(Unavailable("the node is stopping"))
 
-    def _run(
-        self,
-        session: Session,
-        start: Callable[[], Drive],
-        finish: Callable[[Transcribed | Exception], None],
-    ) -> None:
+    def _of_party(self, order_id: str, did: str, role: str) -> Session:
+        session = self.find(order_id)
+        if session is None or session.sender_did(role) != did:
+            raise NotFound("there is no such computation here", remedy="order it first")
+        return session
+
+    def _enter(self, session: Session) -> None:
+        """Make `session` the one of its order. The caller holds the lock."""
+        self._sessions[session.order_id] = session
+        if session.order_id in self._held:
+            session.inbox.hold()
+
+    def _run(self, session: Session, course: Course) -> None:
+        while True:
+            end = self._play(session, course)
+            if not isinstance(end, _Restarting):
+                break
+            session = self._successor(session)
+            try:
+                course.restarted(session.attempt)
+            except Exception as err:  # a session that cannot be kept ends here
+                end, session.ended = err, True
+                break
+        with self._lock:
+            self._held.discard(session.order_id)
+        try:
+            course.finish(end)
+        except Exception:  # nobody is left to raise to; the row stays RUNNING and says so at start
+            log.exception("a session's end could not be stored", order=session.order_id)
+
+    def _play(self, session: Session, course: Course) -> Transcribed | Exception:
         end: Transcribed | Exception
         try:
-            end = self._drive(session, start())
+            self._announce(session)
+            end = self._drive(session, course.start())
         except Exception as err:  # whatever ended the role is the session's result
             end = err
             if not isinstance(err, NodeError):
                 log.info("role ended", order=session.order_id, error=type(err).__name__)
         finally:
-            session.ended = True
+            if not isinstance(end, _Restarting):
+                session.ended = True
             session.inbox.close(SessionClosed("it is finished"))
-            with self._lock:
-                self._held.discard(session.order_id)
-        try:
-            finish(end)
-        except Exception:  # nobody is left to raise to; the row stays RUNNING and says so at start
-            log.exception("a session's end could not be stored", order=session.order_id)
+        return end
+
+    def _successor(self, session: Session) -> Session:
+        """The session of the next attempt, in the place of `session`."""
+        assert session.successor is not None
+        fresh = Session(
+            order_id=session.order_id,
+            role=session.role,
+            dids=session.dids,
+            deadline=session.deadline,
+            inbox=Inbox(self.budget),
+            attempt=session.successor,
+            resumable=True,
+            announced=session.announced,
+        )
+        with self._lock:
+            self._enter(fresh)
+        log.info("computation begun again", order=fresh.order_id, attempt=fresh.attempt)
+        return fresh
+
+    def _announce(self, session: Session) -> None:
+        """Tell every other party of the attempt that this one begins by itself."""
+        if session.announced:
+            return
+        for party, did in session.dids.items():
+            if party == session.role:
+                continue
+            url = f"{self._base(session, did)}/attempts/{session.attempt}"
+            answer = self._put(session, did, url)
+            if answer.status == 409:
+                # Several restarts met: the next number is later than all of them.
+                session.supersede(session.attempt + 1)
+                raise _Restarting("a later attempt runs elsewhere")
+            self._verify_taken(session, did, answer)
+        session.announced = True
 
     def _drive(self, session: Session, drive: Drive) -> Transcribed:
         sequences: dict[str, int] = {}
@@ -374,12 +311,15 @@ class Sessions:
                     answer = None
                 else:
                     answer = session.inbox.get(step, session.deadline)
+                    session.step = "compute"
         finally:
             drive.close()
 
+    def _base(self, session: Session, did: str) -> str:
+        return f"{self._peers.url_of(did)}/compute/{session.order_id}/{session.role}"
+
     def _send(self, session: Session, frame: Send, sequence: int) -> None:
         did = session.dids[frame.to]
-        base = f"{self._peers.url_of(did)}/compute/{session.order_id}/{session.role}/{sequence}"
         pieces = [
             frame.payload[start : start + CHUNK_BYTES]
             for start in range(0, len(frame.payload), CHUNK_BYTES)
@@ -392,32 +332,33 @@ class Sessions:
             )
         for number, piece in enumerate(pieces):
             session.inbox.await_release(session.deadline)
+            url = f"{self._base(session, did)}/{sequence}/{number}"
             headers = {
                 "content-type": "application/octet-stream",
                 "content-digest": content_digest(piece),
                 "frame-name": frame.name,
                 "frame-chunks": str(len(pieces)),
+                "frame-attempt": str(session.attempt),
             }
-            self._put(session, did, f"{base}/{number}", piece, headers)
+            answer = self._put(session, did, url, piece, headers)
+            self._verify_taken(session, did, answer)
             session.sent_bytes += len(piece)
 
     def _put(
-        self, session: Session, did: str, url: str, body: bytes, headers: dict[str, str]
-    ) -> None:
-        wait_s = 0.02
+        self,
+        session: Session,
+        did: str,
+        url: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """The answer to a PUT, repeated until the peer can be reached and has its side open."""
+        wait_s = FIRST_WAIT_S
         while True:
             try:
                 answer = self._peers.send("PUT", url, to=did, body=body, headers=headers)
-                if answer.status < 300:
-                    return
-                if answer.status == 410:
-                    # It has told the consumer why, and the consumer tells everyone: that reason,
-                    # not this echo of it, is what the computation ended for.
-                    left_s = session.deadline - time.monotonic()
-                    session.inbox.pause(min(max(0.0, left_s), REASON_GRACE_S))
-                    raise SessionClosed(f"{did} has ended the computation: {answer.reason()}")
                 if answer.status != 404:
-                    raise ProtocolViolation(f"{did} refused a frame: {answer.reason()}")
+                    return answer
                 # The peer has not opened its session yet; its own decision may still be running.
                 error = Unavailable(f"{did} did not open its side of the computation")
             except Unavailable as err:
@@ -425,29 +366,16 @@ class Sessions:
             if time.monotonic() + wait_s > session.deadline:
                 raise error
             session.inbox.pause(wait_s)
-            wait_s = min(wait_s * 2, 2.0)
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
-
-def content_digest(body: bytes) -> str:
-    """`Content-Digest` header value of `body` (RFC 9530)."""
-    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
-
-
-def _suspended_too_long() -> Unavailable:
-    return Unavailable(
-        "the computation was suspended until its deadline",
-        remedy="resume the transfer sooner, or order again",
-    )
-
-
-def _verify_chunk(chunk: Chunk) -> None:
-    if not FRAME_NAME.fullmatch(chunk.name):
-        raise ProtocolViolation("the frame has no usable name")
-    if not 1 <= chunk.of <= MAX_CHUNKS or not 0 <= chunk.number < chunk.of:
-        raise ProtocolViolation(f"a frame has 1 to {MAX_CHUNKS} chunks, numbered from 0")
-    if not 0 <= chunk.sequence < MAX_FRAMES_A_SENDER:
-        raise ProtocolViolation(f"a computation has at most {MAX_FRAMES_A_SENDER} frames a sender")
-    if len(chunk.body) > CHUNK_BYTES:
-        raise ProtocolViolation(f"a chunk has at most {CHUNK_BYTES} bytes")
-    if content_digest(chunk.body) != chunk.digest:
-        raise ProtocolViolation("the chunk's bytes do not have the digest it was sent with")
+    def _verify_taken(self, session: Session, did: str, answer: Answer) -> None:
+        if answer.status < 300:
+            return
+        if answer.status not in (409, 410):
+            raise ProtocolViolation(f"{did} refused a frame: {answer.reason()}")
+        # Either it has ended the computation, told the consumer why, and the consumer tells
+        # everyone: that reason, not this echo of it, is what the computation ended for. Or a later
+        # attempt runs there, whose notice is on its way to us.
+        left_s = session.deadline - time.monotonic()
+        session.inbox.pause(min(max(0.0, left_s), REASON_GRACE_S))
+        raise SessionClosed(f"{did} has ended the computation: {answer.reason()}")

@@ -188,7 +188,12 @@ class ComputationRow(Versioned, table=True):
     status: str
     local_input: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     value: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    # What this node is told about its own input: rows, distinct identifiers, repetitions.
     report: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    # The long part of the result is a file of that name.
+    attachment: str | None = None
+    # How often the role was begun; a restart begins it again.
+    attempt: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
     reason: str | None = None
     clause: str | None = None
     remedy: str | None = None
@@ -326,6 +331,15 @@ class InvitationRow(SQLModel, table=True):
     zones: list[str] = Field(default_factory=list, sa_column=_json_list())
     used_by: str | None = None
     expires_at: float
+
+
+class BudgetRow(Versioned, table=True):
+    """What a consumer has spent of a dataset's privacy, over all agreements; a decimal as text."""
+
+    __tablename__: ClassVar[Any] = "budget"
+    dataset: str = Field(primary_key=True)
+    consumer: str = Field(primary_key=True)
+    spent: str
 
 
 for _table in Versioned.__subclasses__():

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement
 from sqlmodel import and_, col, not_, or_, select
@@ -13,6 +14,7 @@ from sqlmodel import and_, col, not_, or_, select
 from dataspace import __version__
 from dataspace.computing.ordering import ComputationRequest
 from dataspace.consents import ConsentGiven
+from dataspace.errors import NotFound
 from dataspace.evidence import read_space
 from dataspace.identity.tokens import MAX_ZONES
 from dataspace.node import Node
@@ -143,6 +145,16 @@ def computation(node: CurrentNode, computation: str) -> dict[str, Any]:
     return _computation(node, node.computations.get(computation))
 
 
+@router.get("/computations/{computation}/identifiers")
+def computation_identifiers(node: CurrentNode, computation: str) -> FileResponse:
+    """The identifiers of a result that is too long to be shown, one JSON text a line."""
+    row = node.computations.get(computation)
+    path = node.running.spools.result(row.id)
+    if row.attachment is None or not path.is_file():
+        raise NotFound("this computation has no long result", remedy="its value holds all there is")
+    return FileResponse(path, media_type="application/jsonl")
+
+
 @router.get("/log")
 def log_entries(
     node: CurrentNode,
@@ -224,6 +236,8 @@ def _computation(node: Node, row: ComputationRow) -> dict[str, Any]:
         "own_input": None
         if row.local_input is None
         else {"rows": row.local_input["rows"], "excluded": row.local_input["excluded"]},
+        "report": row.report,
+        "attachment": row.attachment,
         "progress": node.computations.progress(row),
         "order_sha256": row.order_h,
         "transcript_sha256": row.transcript_h,

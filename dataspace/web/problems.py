@@ -34,6 +34,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.Denied: HTTPStatus.FORBIDDEN,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.SessionClosed: HTTPStatus.GONE,
+    errors.Superseded: HTTPStatus.CONFLICT,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     connectors.errors.ConnectorError: HTTPStatus.BAD_REQUEST,
     connectors.errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from dataspace.client import ApiError, Client
-from dataspace.computing.sessions import content_digest
+from dataspace.computing.inbox import content_digest
 from dataspace.identity.tokens import TOKEN_LIFETIME_S, Identity, issue_token
 
 from .conftest import RESIDENT_ID, City, terms

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataspace.computing.sessions import (
+from dataspace.computing.inbox import (
     CHUNK_BYTES,
     MAX_CHUNKS,
     MAX_FRAMES_A_SENDER,

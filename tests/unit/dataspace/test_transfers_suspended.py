@@ -10,8 +10,9 @@ from sqlmodel import col, select
 
 from contracts.transfer import TransferState
 from dataspace.answer import Answer
-from dataspace.computing.computations import RUN
-from dataspace.computing.sessions import Chunk, Inbox, Session, Sessions, content_digest
+from dataspace.computing.inbox import Chunk, Inbox, content_digest
+from dataspace.computing.running import RUN
+from dataspace.computing.sessions import Course, Session, Sessions
 from dataspace.errors import SessionClosed, Unavailable
 from dataspace.node import Node
 from dataspace.protocol.delivery import DELIVER
@@ -101,7 +102,7 @@ def run(sessions: Sessions, one: Session) -> tuple[threading.Event, list[object]
         ends.append(end)
         over.set()
 
-    sessions.open(one, role, finish)  # type: ignore[arg-type]
+    sessions.open(one, Course(role, finish))  # type: ignore[arg-type]
     return over, ends
 
 

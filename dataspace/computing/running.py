@@ -1,0 +1,228 @@
+"""Running a computation's role at this node: when its turn comes, and again after a restart."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel import Session, col, select
+
+from connectors.personal import ConsentedSource
+from connectors.source import open_source
+from connectors.table import Reading, Use
+from contracts.order import ComputationOrder, open_order
+from dataspace.computing.inbox import Inbox
+from dataspace.computing.parameters import RowsOf, parameters_of
+from dataspace.computing.queue import Waiting, choose_next
+from dataspace.computing.sessions import MAX_ATTEMPTS, Course, Drive
+from dataspace.computing.sessions import Session as Run
+from dataspace.computing.spools import Spools
+from dataspace.processes import Handler, Later, Process, schedule
+from dataspace.store.tables import AgreementRow, ComputationRow, ProcessRow
+from ledger.entry import EntryType
+from privacy.computation import Rows
+from privacy.kinds import CONSUMER, ConsumerSecrets, Inputs
+from privacy.kinds import kind as kind_named
+from privacy.transcript import Transcribed, transcribed
+
+if TYPE_CHECKING:
+    from dataspace.node import Node
+
+RUN = "run-computation"
+# Each running computation holds a thread, its frames and a bucket of its set.
+MAX_RUNNING = 32
+MAX_RUNNING_A_CONSUMER = 12
+QUEUE_LOOK_S = 0.25
+
+REQUESTED, RUNNING, COMPLETED, REFUSED, FAILED = (
+    "REQUESTED",
+    "RUNNING",
+    "COMPLETED",
+    "REFUSED",
+    "FAILED",
+)
+TERMINAL = frozenset({COMPLETED, REFUSED, FAILED})
+
+
+class Running:
+    """The roles this node plays now."""
+
+    def __init__(self, node: Node, spools: Spools) -> None:
+        self._node = node
+        self.spools = spools
+
+    def handlers(self) -> dict[str, Handler]:
+        return {RUN: Handler(self._run, self._run_failed)}
+
+    def recover(self) -> None:
+        """After a restart: what was running goes on where its kind can, and has failed where it
+        cannot, or waits for a key that was in memory."""
+        reason = "the node was restarted while the computation ran"
+        computations = self._node.computations
+        with self._node.store.transaction() as tx:
+            unfinished = select(ComputationRow).where(
+                col(ComputationRow.status).in_([REQUESTED, RUNNING])
+            )
+            rows = tx.exec(unfinished).all()
+            for row in rows:
+                kind = kind_named(row.kind)
+                key_is_lost = row.role == CONSUMER and kind.needs_key
+                if row.status == REQUESTED and not key_is_lost:
+                    continue
+                if kind.resumable and not key_is_lost and row.attempt < MAX_ATTEMPTS:
+                    row.attempt += 1
+                    tx.add(row)
+                    schedule(tx, RUN, row.id)
+                    continue
+                computations.end(tx, row, FAILED, reason, remedy="order it again")
+                computations.terminate_transfers(tx, row.id, reason)
+            alive = {row.id for row in rows if row.status not in TERMINAL}
+        for order_id in self.spools.leftovers():
+            if order_id not in alive:
+                self.spools.discard(order_id)
+
+    def waiting(self, tx: Session) -> list[ComputationRow]:
+        """Computations that could run and have not begun."""
+        due = select(ProcessRow.subject).where(
+            ProcessRow.kind == RUN, col(ProcessRow.state) == "ready"
+        )
+        could = select(ComputationRow).where(
+            ComputationRow.status == REQUESTED, col(ComputationRow.id).in_(due)
+        )
+        return list(tx.exec(could).all())
+
+    def _is_next(self, tx: Session, row: ComputationRow) -> bool:
+        running = select(ComputationRow.consumer).where(ComputationRow.status == RUNNING)
+        waiting = [Waiting(one.id, one.consumer, one.created_at) for one in self.waiting(tx)]
+        return row.id in choose_next(
+            waiting,
+            tx.exec(running).all(),
+            most=MAX_RUNNING,
+            most_a_consumer=MAX_RUNNING_A_CONSUMER,
+        )
+
+    def _run(self, process: Process) -> Later | None:
+        """Open the session of a computation whose turn it is, unless it has one or has ended."""
+        node = self._node
+        with node.store.transaction() as tx:
+            row = tx.get_one(ComputationRow, process.subject)
+            if row.status in TERMINAL or node.sessions.find(row.id) is not None:
+                return None
+            if row.status == REQUESTED:
+                if not self._is_next(tx, row):
+                    return Later(QUEUE_LOOK_S)
+                row.status, row.started_at = RUNNING, time.time()
+                tx.add(row)
+                node.evidence.record(
+                    tx, EntryType.STARTED, order_h=row.order_h, kind=row.kind, purpose=row.purpose
+                )
+        # Opened again from the bytes that came: what runs is what was signed.
+        order = open_order(row.order_jws, self._key_of, datetime.now(UTC))
+        left_s = (order.expires_at - datetime.now(UTC)).total_seconds()
+        run = Run(
+            order_id=row.id,
+            role=row.role,
+            dids={part.role: part.did for part in order.participants},
+            deadline=time.monotonic() + max(0.0, left_s),
+            inbox=Inbox(node.sessions.budget),
+            attempt=row.attempt,
+            resumable=kind_named(row.kind).resumable,
+            announced=row.attempt == 1,
+        )
+        node.sessions.open(run, self._course(row, order))
+        return None
+
+    def _run_failed(self, tx: Session, process: Process, error: str) -> None:
+        row = tx.get(ComputationRow, process.subject)
+        if row is not None and row.status not in TERMINAL:
+            self._node.computations.end(tx, row, FAILED, error, remedy="order it again")
+            self._node.computations.terminate_transfers(tx, row.id, error)
+
+    def _key_of(self, kid: str) -> Any:
+        own = self._node.identity
+        return own.key if kid == own.kid else self._node.peers.resolver.key(kid)
+
+    def _course(self, row: ComputationRow, order: ComputationOrder) -> Course:
+        reading = self._reading(row, order)
+
+        def finish(end: Transcribed | Exception) -> None:
+            excluded = reading.excluded if reading is not None and reading.rows else None
+            self._node.computations.finish(row.id, order, end, excluded=excluded)
+
+        def restarted(attempt: int) -> None:
+            with self._node.store.transaction() as tx:
+                kept = tx.get_one(ComputationRow, row.id)
+                kept.attempt = attempt
+                tx.add(kept)
+
+        return Course(lambda: self._role(row, order, reading), finish, restarted)
+
+    def _role(self, row: ComputationRow, order: ComputationOrder, reading: Reading | None) -> Drive:
+        node = self._node
+        kind = kind_named(order.kind)
+        parties = kind.roles(len(order.participants) - 1)
+        key = node.computations.key_of(row.id)
+        rows: Rows = Inputs() if reading is None else RowsOf(reading)
+        me = next(part for part in order.participants if part.role == row.role)
+        cached_under = me.agreement or next(p.agreement for p in order.participants if p.agreement)
+        role = kind.start(
+            row.role,
+            parties,
+            rows,
+            parameters_of(order),
+            ConsumerSecrets(key) if key is not None else None,
+            workers=node.workers,
+            spool=self.spools.open(row.id),
+            cache=self.spools.cache(cached_under, self._version(me.agreement))
+            if kind.caches
+            else None,
+        )
+        dids = {part.role: part.did for part in order.participants}
+        return transcribed(
+            role,
+            me=row.role,
+            parties=parties,
+            collector=CONSUMER,
+            context=bytes.fromhex(row.order_h),
+            sign=node.identity_signer(),
+            verify=lambda party, digest, signature: node.verify_signature(
+                dids[party], digest, signature
+            ),
+            random_bytes=secrets.token_bytes,
+        )
+
+    def _reading(self, row: ComputationRow, order: ComputationOrder) -> Reading | None:
+        """The rows this node brings, None where it brings none."""
+        node = self._node
+        if row.role == CONSUMER:
+            own = row.local_input
+            return None if own is None else own_reading(node, own)
+        me = next(part for part in order.participants if part.role == row.role)
+        # What is read is what the agreement is about, whatever the order says.
+        with node.store.transaction() as tx:
+            agreement = tx.get_one(AgreementRow, me.agreement or "")
+            dataset = node.datasets.get(tx, agreement.dataset)
+        use = Use(purpose=order.purpose, recipient=order.consumer, at=datetime.now(UTC))
+        return node.datasets.read(dataset, me.columns, use=use)
+
+    def _version(self, agreement_id: str | None) -> str | None:
+        """The content version of the dataset of an agreement that this node provides. None where
+        it does not tell which rows may be used: a consent can end without a change of the file."""
+        if agreement_id is None:
+            return None
+        with self._node.store.transaction() as tx:
+            agreement = tx.get_one(AgreementRow, agreement_id)
+            source = open_source(self._node.datasets.get(tx, agreement.dataset).source)
+        return None if isinstance(source, ConsentedSource) else source.version()
+
+
+def own_reading(node: Node, own: Mapping[str, Any]) -> Reading:
+    """The consumer's own file, as `ComputationRow.local_input` describes it."""
+    named = {name: own.get(name) for name in ("identifier", "value", "group")}
+    columns = {name: column for name, column in named.items() if column is not None}
+    return node.datasets.read_own(
+        own["source"], columns, canonicaliser=own["canonicaliser"], scale=own.get("decimals", 0)
+    )

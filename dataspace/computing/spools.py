@@ -1,0 +1,112 @@
+"""Files of computations: what a run keeps while it lasts, what outlives it, and long results.
+
+    home/spool/ORDER/         one running computation; gone when it has ended
+    home/cache/AGREEMENT/     what the runs under one agreement share, secrets sealed
+    home/results/ORDER.jsonl  identifiers too many to be shown, one JSON text a line
+
+All of it is readable by the node's user alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from privacy.spool import Cache, Sealing
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
+ORDER = re.compile(r"[0-9a-f-]{36}")
+_KEY_INFO = b"city-dataspace/computation-cache/1"
+
+
+class DirectorySpool:
+    """A `privacy.spool.Spool` in a directory of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def put(self, name: str, content: bytes) -> None:
+        path = self._file(name)
+        fresh = path.with_name(f".{name}.new")
+        self._write(fresh, content, os.O_TRUNC)
+        fresh.replace(path)
+
+    def append(self, name: str, content: bytes) -> None:
+        self._write(self._file(name), content, os.O_APPEND, sync=False)
+
+    def get(self, name: str) -> bytes | None:
+        try:
+            return self._file(name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def remove(self, name: str) -> None:
+        self._file(name).unlink(missing_ok=True)
+
+    def names(self) -> Iterator[str]:
+        return (entry.name for entry in os.scandir(self._path) if NAME.fullmatch(entry.name))
+
+    def _file(self, name: str) -> Path:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"a spool has no file {name!r}")
+        return self._path / name
+
+    def _write(self, path: Path, content: bytes, flag: int, *, sync: bool = True) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+
+
+class Spools:
+    """The directories of a node's computations, under its home."""
+
+    def __init__(self, home: Path, secret: bytes) -> None:
+        """`secret` is the node's own; what is sealed in caches opens only with it."""
+        self._spools, self._caches, self._results = (
+            home / name for name in ("spool", "cache", "results")
+        )
+        self._key = HKDF(SHA256(), 32, salt=None, info=_KEY_INFO).derive(secret)
+
+    def open(self, order_id: str) -> DirectorySpool:
+        return DirectorySpool(self._spools / _checked(order_id))
+
+    def discard(self, order_id: str) -> None:
+        shutil.rmtree(self._spools / _checked(order_id), ignore_errors=True)
+
+    def leftovers(self) -> list[str]:
+        """Orders that have a spool."""
+        if not self._spools.is_dir():
+            return []
+        return [entry.name for entry in os.scandir(self._spools) if ORDER.fullmatch(entry.name)]
+
+    def cache(self, agreement_id: str, version: str | None) -> Cache:
+        """What the runs under this agreement share; `version` is that of the own rows now."""
+        name = hashlib.sha256(agreement_id.encode()).hexdigest()[:40]
+        sealing = Sealing.under(self._key, name.encode())
+        return Cache(DirectorySpool(self._caches / name), sealing, version)
+
+    def keep_result(self, order_id: str, name: str) -> None:
+        """Keep the file `name` of a spool as the result of its order."""
+        self._results.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._spools / _checked(order_id) / name).replace(self.result(order_id))
+
+    def result(self, order_id: str) -> Path:
+        """Where the long result of an order lies, if it has one."""
+        return self._results / f"{_checked(order_id)}.jsonl"
+
+
+def _checked(order_id: str) -> str:
+    if not ORDER.fullmatch(order_id):
+        raise ValueError("an order's id is a UUID")
+    return order_id

@@ -1,0 +1,21 @@
+"""resumed computations"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("computation", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("attempt", sa.Integer(), server_default="1", nullable=False))
+        batch_op.add_column(sa.Column("attachment", sa.String(), nullable=True))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("computation", schema=None) as batch_op:
+        batch_op.drop_column("attachment")
+        batch_op.drop_column("attempt")
