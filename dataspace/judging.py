@@ -2,14 +2,20 @@
 
 It needs the agreement's text, the signed order, and the facts in the decision's own entry, and it
 must come to the decision that was recorded. Earlier permits are counted from the log itself, so a
-provider that let a budget be overspent is found although it kept no count.
+provider that let a budget be overspent is found although it kept no count. A privacy budget is
+spent under all agreements about a dataset together, so each entry says what was spent before; from
+one to the next that must have grown by what was permitted, or it is found to be understated.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 from contracts.errors import ContractError
@@ -39,6 +45,7 @@ class AgreementJudge:
 
     def __init__(self, readers: Mapping[str, LogReader]) -> None:
         self._readers = readers
+        self._accounts: dict[tuple[str, str, str], list[_Spending]] = defaultdict(list)
 
     def __call__(
         self, agreement_h: str, document: Mapping[str, Any], facts: Sequence[Fact]
@@ -74,6 +81,8 @@ class AgreementJudge:
         before = fact.clause is not None and fact.clause.startswith(("order.", "agreement."))
         if before and fact.decision != "permit":
             return
+        if request.epsilon is not None:
+            yield from self._understated(agreement, fact, entry, request)
         decision = decide(agreement, request, _facts(entry, earlier))
         if decision.allowed == (fact.decision == "permit"):
             return
@@ -85,10 +94,44 @@ class AgreementJudge:
         code = "decision-differs" if decision.allowed else "use-not-allowed"
         yield Finding(code, fact.origin, fact.index, sentence)
 
+    def _understated(
+        self, agreement: Agreement, fact: Fact, entry: Entry, request: Request
+    ) -> Iterator[Finding]:
+        """The entry against its neighbours among those about the same budget, under whichever
+        agreement; agreements come in any order, so each entry is held against both sides."""
+        permitted = request.epsilon if fact.decision == "permit" else None
+        mine = _Spending(fact.index, _spent_before(entry), permitted or Decimal(0))
+        account = self._accounts[fact.origin, agreement.target or "", request.assignee]
+        place = bisect_left(account, mine.index, key=lambda each: each.index)
+        account.insert(place, mine)
+        for earlier, later in pairwise(account[max(0, place - 1) : place + 2]):
+            if later.before < earlier.before + earlier.permitted:
+                sentence = (
+                    f"Log {fact.origin}: entry {later.index} takes less of the privacy budget to "
+                    f"be spent than entry {earlier.index} of the same log leaves."
+                )
+                yield Finding("budget-understated", fact.origin, later.index, sentence)
+
     def _unreadable(self, agreement_h: str, facts: Sequence[Fact]) -> Iterator[Finding]:
         first = facts[0]
         sentence = f"Log {first.origin}: the text of agreement {agreement_h} is no agreement."
         yield Finding("agreement-unreadable", first.origin, first.index, sentence)
+
+
+@dataclass(frozen=True)
+class _Spending:
+    """One decision about a budget: what was spent before it, and what it permitted to spend."""
+
+    index: int
+    before: Decimal
+    permitted: Decimal
+
+
+def _spent_before(entry: Entry) -> Decimal:
+    """What the entry says was spent before. Nothing said is nothing spent."""
+    # The shortest text of a float is the decimal that was written: budgets have 6 decimals and
+    # stay far below a thousand million.
+    return Decimal(repr(entry.privacy_spend or 0.0))
 
 
 def _ends(facts: Sequence[Fact]) -> dict[str, int]:
@@ -159,4 +202,5 @@ def _facts(entry: Entry, earlier: int) -> Facts:
         approved=True,
         grade=entry.categories[0] if entry.categories else None,
         consent=True if entry.legal_basis == "consent" else None,
+        epsilon_spent=_spent_before(entry),
     )

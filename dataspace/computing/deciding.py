@@ -11,7 +11,9 @@ from contracts import messages as dsp
 from contracts.order import ComputationOrder, open_order, order_hash
 from contracts.party import Party
 from contracts.transfer import TransferState
-from dataspace.computing.permission import judge
+from dataspace.computing import budgets
+from dataspace.computing.parameters import parameters_of
+from dataspace.computing.permission import epsilon_of, judge
 from dataspace.errors import ProtocolViolation, Unavailable
 from dataspace.identity.tokens import Member
 from dataspace.processes import Handler, Process
@@ -87,7 +89,10 @@ class Deciding:
             raise ProtocolViolation(
                 "ds:order: it names another dataset than the agreement's target"
             )
-        roles = kind_named(order.kind).roles(len(order.participants) - 1)
+        kind = kind_named(order.kind)
+        # What the kind cannot do is refused before any policy is asked and any budget is spent.
+        kind.verify_parameters(parameters_of(order))
+        roles = kind.roles(len(order.participants) - 1)
         if {part.role for part in order.participants} != set(roles):
             raise ProtocolViolation(f"ds:order: {order.kind} has the roles {', '.join(roles)}")
         if len({part.did for part in order.participants}) != len(order.participants):
@@ -115,6 +120,7 @@ class Deciding:
                 node.datasets.get(tx, agreement.dataset),
                 recipient_kind=row.peer_kind or "",
                 recipient_zones=row.peer_zones,
+                epsilon_spent=budgets.spent(tx, agreement.dataset, order.consumer),
                 now=now,
             )
             refusal = refusal_of(agreement) or judged.refusal
@@ -122,6 +128,9 @@ class Deciding:
             if refusal is not None:
                 node.transfers.deny(tx, row, refusal)
                 return
+            epsilon = epsilon_of(order)
+            if epsilon is not None:
+                budgets.spend(tx, agreement.dataset, order.consumer, epsilon)
             address = dsp.DataAddress(
                 endpoint_type=ENDPOINT_TYPE, endpoint=f"{node.home.url}/compute/{order.id}"
             )

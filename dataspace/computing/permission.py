@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from connectors.personal import ConsentedSource
 from connectors.source import Source, open_source
@@ -35,10 +36,11 @@ def judge(
     *,
     recipient_kind: str,
     recipient_zones: Sequence[str],
+    epsilon_spent: Decimal,
     now: datetime,
 ) -> Judgement:
     """Decide about our part `me` of `order` under `agreement`; the recipient is as its membership
-    credential describes it."""
+    credential describes it, and has spent `epsilon_spent` on the dataset before."""
     facts = Facts(
         now=now,
         use_count=agreement.use_count,
@@ -48,6 +50,7 @@ def judge(
         approved=True,
         grade=dataset.grade,
         consent=consent_of(open_source(dataset.source)),
+        epsilon_spent=epsilon_spent,
     )
     mismatch = _mismatch(order, me, dataset)
     if mismatch is not None:
@@ -67,7 +70,13 @@ def request_of(order: ComputationOrder) -> Request:
         computation=order.kind,
         min_cohort=order.min_cohort,
         spatial=order.spatial,
+        epsilon=epsilon_of(order),
     )
+
+
+def epsilon_of(order: ComputationOrder) -> Decimal | None:
+    """The privacy loss the order asks for; None where it asks for no noise."""
+    return None if order.epsilon is None else Decimal(order.epsilon)
 
 
 def refusal_in(decision: Decision) -> Denied | None:
@@ -92,13 +101,22 @@ def _mismatch(order: ComputationOrder, me: OrderParticipant, dataset: DatasetRow
     """Our part must use published columns, and the canonical form the others use."""
     published = {(column["role"], column["name"]): column for column in dataset.columns}
     for role, name in me.columns.items():
-        if (role, name) not in published:
+        # The second group of a cross-table is published as a group like the first.
+        if ("group" if role == "across" else role, name) not in published:
             return Denied(
                 f"the order uses column {name[:80]!r} as {role}, which dataset {dataset.id} "
                 "does not publish so",
                 remedy="use the columns the catalogue shows",
                 clause="order.columns",
             )
+    decimals, value = order.parameters.get("decimals"), me.columns.get("value")
+    if value is not None and decimals not in (None, published["value", value]["scale"]):
+        return Denied(
+            f"the order takes the values of {value[:80]!r} for numbers of {decimals} decimals; "
+            f"dataset {dataset.id} keeps {published['value', value]['scale']}",
+            remedy="order with the decimals the catalogue shows",
+            clause="order.decimals",
+        )
     identifier = me.columns.get("identifier")
     if identifier is None:
         return None
