@@ -17,6 +17,7 @@ both there are budgets of uses and the evidence of every run, not this protocol.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
+from privacy.buckets import BUCKET_ELEMENTS
 from privacy.computation import CONSUMER, Inputs, Kind, Parameters, RoleContext
 from privacy.disclosure import (
     receive_verdict,
@@ -43,36 +44,48 @@ LEFT, RIGHT, SENDER = "left", "right", "sender"
 # More identifiers than this are an attachment: a file with one JSON text a line.
 MAX_IDENTIFIERS_IN_VALUE = 50_000
 IDENTIFIERS_FILE = "identifiers"
-FALSE_POSITIVE_SETTING = "falsePositiveBits"
-FALSE_POSITIVE_RANGE = (30, 64)
+BUCKET_SETTINGS = ("bucketElements", "falsePositiveBits")
 
 
 def check_settings(parameters: Parameters) -> None:
-    """Take `falsePositiveBits` from 30 to 64 (40 where it is left out) and nothing else."""
-    _refuse_unknown(parameters, FALSE_POSITIVE_SETTING)
-
-
-def _refuse_unknown(parameters: Parameters, *known: str) -> None:
-    for name in parameters.settings:
-        if name not in known:
-            raise InputRejected(f"parameters: there is no setting {name[:80]!r} in this kind")
+    """Take `falsePositiveBits` (30 to 64; 40 where it is left out), `bucketElements` (1,024 to
+    2^20; 2^17) and nothing else. Raises InputRejected."""
+    refuse_unknown(parameters, *BUCKET_SETTINGS)
     if parameters.epsilon is not None:
         raise InputRejected("epsilon: this computation adds no noise")
-    false_positive_bits(parameters)
+    shape_of(parameters)
 
 
-def false_positive_bits(parameters: Parameters) -> int:
-    """Return b where the chance of any false match in the run is 2^-b. Raises InputRejected."""
-    bits = parameters.settings.get(FALSE_POSITIVE_SETTING, FALSE_POSITIVE_BITS)
-    least, most = FALSE_POSITIVE_RANGE
-    if type(bits) is not int or not least <= bits <= most:
-        raise InputRejected(f"{FALSE_POSITIVE_SETTING}: a whole number from {least} to {most}")
-    return bits
+def refuse_unknown(parameters: Parameters, *known: str) -> None:
+    """Raise InputRejected for a setting that is not among those `known`."""
+    for name in parameters.settings:
+        if name not in known:
+            raise InputRejected(
+                f"parameters: there is no setting {name[:80]!r} in this kind; "
+                f"it has {', '.join(known)}"
+            )
 
 
 def shape_of(parameters: Parameters, *, ordered: bool = False) -> Shape:
-    """How sets without anything beside them are compared."""
-    return Shape(ordered=ordered, false_positive_bits=false_positive_bits(parameters))
+    """How sets without anything beside them are compared. Raises InputRejected for settings out of
+    their range."""
+    return Shape(
+        ordered=ordered,
+        bucket_elements=whole_setting(
+            parameters, "bucketElements", default=BUCKET_ELEMENTS, least=1 << 10, most=1 << 20
+        ),
+        false_positive_bits=whole_setting(
+            parameters, "falsePositiveBits", default=FALSE_POSITIVE_BITS, least=30, most=64
+        ),
+    )
+
+
+def whole_setting(parameters: Parameters, name: str, *, default: int, least: int, most: int) -> int:
+    """A whole number among the settings. Raises InputRejected outside `least` to `most`."""
+    value = parameters.settings.get(name, default)
+    if type(value) is not int or not least <= value <= most:
+        raise InputRejected(f"parameters: {name} is a whole number from {least} to {most}")
+    return value
 
 
 # --- What is kept of a bucket, and read when all are compared -------------------------------------

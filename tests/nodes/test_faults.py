@@ -155,3 +155,53 @@ def test_after_all_that_the_logs_are_consistent(city: City) -> None:
     city.space.wait_until_anchored()
     audited = run_audit(city)
     assert audited.returncode == 0, audited.stdout + audited.stderr
+
+
+@pytest.mark.parametrize("victim", ["civil-affairs", "institute"])
+def test_whoever_is_killed_while_sets_are_compared_goes_on_at_the_last_finished_bucket(
+    city: City, tmp_path: Path, victim: str
+) -> None:
+    provider = city.node("civil-affairs")
+    theirs, own = tmp_path / "theirs.csv", tmp_path / "own.csv"
+    for path, start in ((theirs, 0), (own, 4000)):
+        lines = [f"person-{number}" for number in range(start, start + 6000)]
+        path.write_text("\n".join(["person", *lines]), encoding="utf-8")
+    name = f"compared-{victim}"
+    column = {"name": "person", "role": "identifier"}
+    provider.client.publish(name, theirs, [column], terms=terms())
+    asked = {
+        "kind": "psi/2",
+        "agreements": [city.consumer.negotiate(provider.url, name)],
+        "purpose": PURPOSE,
+        "parameters": {"bucketElements": 1024},
+        "own": {"source": str(own), "identifier": "person"},
+    }
+    begun = city.consumer.call("POST", "/api/computations", asked)["id"]
+    killed = city.node(victim)
+    spool = killed.home.path / "spool" / begun
+
+    def two_buckets_done(one: dict[str, Any]) -> bool:
+        assert not ended(one), one["refusal"]
+        return len(list(spool.glob("done-*"))) >= 2
+
+    city.consumer.poll(f"/api/computations/{begun}", two_buckets_done, 60.0)
+    killed.kill()
+    finished = {path.name: path.stat().st_mtime_ns for path in spool.glob("done-*")}
+    assert len(finished) < 8
+    revive(city, victim)
+    client = killed.client
+
+    def compares_again(one: dict[str, Any]) -> bool:
+        return ended(one) or len(list(spool.glob("done-*"))) > len(finished)
+
+    client.poll(f"/api/computations/{begun}", compares_again, 60.0)
+    # What was finished was not done again.
+    for path in spool.glob("done-*"):
+        assert finished.get(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+    found = city.consumer.poll(f"/api/computations/{begun}", ended, 90.0)
+    assert found["status"] == "COMPLETED", found["refusal"]
+    assert found["value"]["count"] == 2000
+    assert found["progress"]["attempt"] == 2
+    assert found["report"]["distinct"] == 6000
+    provider.client.poll(f"/api/computations/{begun}", ended, 30.0)
+    assert not spool.exists()
