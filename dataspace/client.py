@@ -15,11 +15,12 @@ refused raises `Refused`, which also carries the clause; one that broke raises `
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import httpx2
 
@@ -27,6 +28,10 @@ from dataspace.settings import Home, ParticipantKind
 
 FIRST_LOOK_S = 0.02
 LONGEST_LOOK_S = 0.5
+ENDED = ("COMPLETED", "REFUSED", "FAILED")
+
+# A file with its identifier column, or {"source", "identifier", "value", "group", "decimals"}.
+OwnData: TypeAlias = tuple[str | Path, str] | Mapping[str, Any]
 
 
 class ApiError(Exception):
@@ -92,6 +97,10 @@ class Result:
     transcript_sha256: str
     order_sha256: str
     signatures: Mapping[str, str]
+    # About our own rows, such as how many were given twice; None where we brought none.
+    report: Mapping[str, int] | None = None
+    # Whether the identifiers are too many for the value: `Client.identifiers` reads them.
+    attached: bool = False
 
 
 class Client:
@@ -133,15 +142,7 @@ class Client:
             ) from err
         if response.status_code < 300:
             return response.json()
-        try:
-            problem = response.json()
-        except ValueError:
-            problem = {}
-        raise ApiError(
-            str(problem.get("detail") or f"the node answered {response.status_code}"),
-            remedy=problem.get("remedy"),
-            status=response.status_code,
-        )
+        raise _api_error(response)
 
     def status(self) -> dict[str, Any]:
         """Who the node is, whether it has joined, how its evidence stands."""
@@ -287,37 +288,44 @@ class Client:
         spatial: str | None = None,
         columns: Mapping[str, Mapping[str, str]] | None = None,
         groups: Sequence[str] = (),
-        own: tuple[str | Path, str] | None = None,
+        own: OwnData | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        epsilon: str | None = None,
         timeout_s: float = 600.0,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> Result:
         """Order a computation and wait for its result. Raises Refused with the clause, or Failed.
 
         `own` is (file, identifier column) of this node's own data, for kinds in which the consumer
-        takes part with data; `columns` maps an agreement to {role: column} where a dataset
-        publishes more than one fitting column; `spatial` is the division (GB/T 2260 code) the use
-        is about, where a contract wants to know.
+        takes part with data, or {"source", "identifier", "value", "group", "decimals"}; `columns`
+        maps an agreement to {role: column} where a dataset publishes more than one fitting column;
+        `spatial` is the division (GB/T 2260 code) the use is about, where a contract wants to know;
+        `parameters` are the kind's own, `epsilon` the privacy loss of a noisy result, as a decimal
+        number. `on_progress` is given what `events` yields.
         """
-        body = {
-            "kind": kind,
-            "agreements": list(agreements),
-            "purpose": purpose,
-            "min_cohort": min_cohort,
-            "spatial": spatial,
-            "columns": {key: dict(value) for key, value in (columns or {}).items()},
-            "groups": list(groups),
-            "own": None
-            if own is None
-            else {"source": str(Path(own[0]).expanduser().resolve()), "identifier": own[1]},
-        }
+        body = _request(
+            kind,
+            agreements,
+            purpose=purpose,
+            min_cohort=min_cohort,
+            spatial=spatial,
+            columns=columns,
+            groups=groups,
+            own=own,
+            parameters=parameters,
+            epsilon=epsilon,
+        )
         begun = self.call("POST", "/api/computations", body)
+        if on_progress is not None:
+            for event in self.events(begun["id"], timeout_s=timeout_s):
+                on_progress(event)
+        return self.result_of(begun["id"], timeout_s=timeout_s)
 
-        def ended(one: dict[str, Any]) -> bool:
-            if on_progress is not None:
-                on_progress(one)
-            return one["status"] in ("COMPLETED", "REFUSED", "FAILED")
-
-        found = self.poll(f"/api/computations/{begun['id']}", ended, timeout_s)
+    def result_of(self, computation: str, *, timeout_s: float = 600.0) -> Result:
+        """Wait for the end of a computation; its result. Raises as `compute` does."""
+        found = self.poll(
+            f"/api/computations/{computation}", lambda one: one["status"] in ENDED, timeout_s
+        )
         refusal = found["refusal"] or {}
         reason = refusal.get("reason") or "the computation ended without a result"
         if found["status"] == "FAILED":
@@ -338,7 +346,80 @@ class Client:
             transcript_sha256=found["transcript_sha256"],
             order_sha256=found["order_sha256"],
             signatures=found["signatures"],
+            report=found.get("report"),
+            attached=found.get("attachment") is not None,
         )
+
+    def identifiers(self, computation: str) -> Iterator[str]:
+        """The identifiers of a result that has too many of them for its value. Raises ApiError."""
+        path = f"/api/computations/{computation}/identifiers"
+        with self._http.stream("GET", path) as answer:
+            if answer.status_code >= 300:
+                answer.read()
+                raise _api_error(answer)
+            for line in answer.iter_lines():
+                yield str(json.loads(line))
+
+    def estimate(
+        self,
+        kind: str,
+        agreements: Sequence[str],
+        *,
+        sizes: Mapping[str, int],
+        purpose: str = "estimate",
+        **asked: Any,
+    ) -> dict[str, Any]:
+        """What a computation would take and tell; nothing is ordered.
+
+        `sizes` maps each agreement to the rows of its dataset; the other arguments are those of
+        `compute`. Returns {"seconds", "parties": {role: {"seconds", "sent_bytes",
+        "received_bytes", "memory_bytes", "learns"}}, "epsilon", …}.
+        """
+        body = _request(kind, agreements, purpose=purpose, **asked) | {"sizes": dict(sizes)}
+        found: dict[str, Any] = self.call("POST", "/api/computations/estimate", body)
+        return found
+
+    def cancel(self, computation: str) -> dict[str, Any]:
+        """End a computation before its time, at every participant."""
+        path = f"/api/computations/{computation}/cancellation"
+        found: dict[str, Any] = self.call("POST", path)
+        return found
+
+    def computations(self) -> list[dict[str, Any]]:
+        """All computations this node takes part in, newest first."""
+        found: list[dict[str, Any]] = self.call("GET", "/api/computations")
+        return found
+
+    def computation(self, computation: str) -> dict[str, Any]:
+        """One computation: its status, and its value or why there is none."""
+        found: dict[str, Any] = self.call("GET", f"/api/computations/{computation}")
+        return found
+
+    def events(self, computation: str, *, timeout_s: float = 600.0) -> Iterator[dict[str, Any]]:
+        """Yield where a computation is whenever that has changed, until it has ended.
+
+        Each is {"status", "step", "done_units", "total_units", "rate_per_s", "seconds_left",
+        "sent_bytes", "received_bytes"}; the last one has a final status. A node that goes away is
+        looked for again. Raises ApiError for an unknown computation, and TimeoutError.
+        """
+        deadline = time.monotonic() + timeout_s
+        path, last_id = f"/api/computations/{computation}/events", ""
+        # A wrong id, or a node that is not there at all, is an error and nothing to wait for.
+        self.computation(computation)
+        while True:
+            try:
+                with self._http.stream("GET", path, headers={"last-event-id": last_id}) as answer:
+                    answer.raise_for_status()
+                    for event_id, event in _server_sent(answer.iter_lines()):
+                        last_id = event_id
+                        yield event
+                        if event["status"] in ENDED:
+                            return
+                        _verify_in_time(path, deadline, timeout_s)
+            except httpx2.HTTPError:
+                # The node stops, or the line broke: the computation may well go on.
+                time.sleep(LONGEST_LOOK_S)
+            _verify_in_time(path, deadline, timeout_s)
 
     def wait_until(
         self, condition: Callable[[dict[str, Any]], bool], *, timeout_s: float = 60.0
@@ -356,7 +437,71 @@ class Client:
             found: dict[str, Any] = self.call("GET", path)
             if done(found):
                 return found
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{path} did not finish within {timeout_s:.0f} seconds")
+            _verify_in_time(path, deadline, timeout_s)
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, LONGEST_LOOK_S)
+
+
+def _api_error(answer: httpx2.Response) -> ApiError:
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {}
+    return ApiError(
+        str(problem.get("detail") or f"the node answered {answer.status_code}"),
+        remedy=problem.get("remedy"),
+        status=answer.status_code,
+    )
+
+
+def _request(
+    kind: str,
+    agreements: Sequence[str],
+    *,
+    purpose: str,
+    min_cohort: int | None = None,
+    spatial: str | None = None,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
+    groups: Sequence[str] = (),
+    own: OwnData | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    epsilon: str | None = None,
+) -> dict[str, Any]:
+    """The body that orders a computation."""
+    return {
+        "kind": kind,
+        "agreements": list(agreements),
+        "purpose": purpose,
+        "min_cohort": min_cohort,
+        "spatial": spatial,
+        "columns": {key: dict(value) for key, value in (columns or {}).items()},
+        "groups": list(groups),
+        "own": None if own is None else _own(own),
+        "parameters": dict(parameters or {}),
+        "epsilon": epsilon,
+    }
+
+
+def _own(own: OwnData) -> dict[str, Any]:
+    named = dict(own) if isinstance(own, Mapping) else {"source": own[0], "identifier": own[1]}
+    # The node may have been started in another directory.
+    return named | {"source": str(Path(named["source"]).expanduser().resolve())}
+
+
+def _server_sent(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The (id, JSON data) of each event of a stream; comments keep it alive and say nothing."""
+    event_id, told = "", ""
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name == "id":
+            event_id = value.strip()
+        elif name == "data":
+            told += value.strip()
+        elif not line and told:
+            yield event_id, json.loads(told)
+            told = ""
+
+
+def _verify_in_time(path: str, deadline: float, timeout_s: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError(f"{path} did not finish within {timeout_s:.0f} seconds")

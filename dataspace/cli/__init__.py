@@ -13,6 +13,7 @@ from dataspace import __version__
 from dataspace.cli import (
     agreement_commands,
     audit_commands,
+    computation_commands,
     consent_commands,
     log_commands,
     negotiation_commands,
@@ -38,6 +39,7 @@ app.add_typer(policy_commands.app, name="policy")
 app.add_typer(negotiation_commands.app, name="negotiation")
 app.add_typer(agreement_commands.app, name="agreement")
 app.add_typer(transfer_commands.app, name="transfer")
+app.add_typer(computation_commands.app, name="computation")
 app.add_typer(consent_commands.app, name="consent")
 app.add_typer(log_commands.app, name="log")
 app.add_typer(audit_commands.app, name="audit")

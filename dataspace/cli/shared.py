@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dataspace.client import ApiError, Failed, Refused, Waiting
-from dataspace.errors import SHOWN
+from dataspace.errors import SHOWN, InputRejected
 
 EXIT_ERROR, EXIT_REFUSED, EXIT_WAITING = 1, 3, 4
 
@@ -75,6 +75,26 @@ def _complain(what: str, sentence: str, remedy: str | None) -> None:
     say(f"{what}: {sentence}", console=err)
     if remedy:
         say(f"  remedy: {remedy}", console=err)
+
+
+def named_values(texts: list[str] | None) -> dict[str, Any]:
+    """Read NAME=VALUE options; a VALUE that is JSON is what it says, any other one a text.
+
+    Raises InputRejected for one without a name, and for a name given twice.
+    """
+    named: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not name or not equals or name in named:
+            raise InputRejected(
+                f"NAME=VALUE expected, each name once, got {text[:80]!r}",
+                remedy="for example: --set valueBits=32",
+            )
+        try:
+            named[name] = json.loads(value)
+        except ValueError:
+            named[name] = value
+    return named
 
 
 def show(value: Any, as_json: bool, render: Callable[[], None]) -> None:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from dataspace.cli.computation_progress import telling
 from dataspace.cli.policy_commands import written
 from dataspace.cli.shared import (
     HOME,
     HomeOption,
     JsonOption,
-    err,
     in_words,
+    named_values,
     out,
     reported,
     say,
@@ -271,6 +271,13 @@ def compute(
     group: Annotated[
         list[str] | None, typer.Option(help="a group to total; the published ones otherwise")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="a parameter of the kind, NAME=VALUE; VALUE may be JSON"),
+    ] = None,
+    epsilon: Annotated[
+        str | None, typer.Option(help="add noise of this privacy loss, such as 0.5")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="seconds to wait for the result")] = 600.0,
     home: HomeOption = HOME,
     as_json: JsonOption = False,
@@ -284,17 +291,7 @@ def compute(
             "your own file needs its identifier column", remedy="give both --input and --id"
         )
     own = (input_file, id_column) if input_file is not None and id_column is not None else None
-    with (
-        Client.of_home(home) as node,
-        Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err
-        ) as bar,
-    ):
-        task = bar.add_task(kind)
-
-        def tell(one: dict[str, Any]) -> None:
-            bar.update(task, description=f"{kind}: {one['progress']['step']}")
-
+    with Client.of_home(home) as node, telling(kind) as tell:
         result = node.compute(
             kind,
             agreement,
@@ -303,6 +300,8 @@ def compute(
             spatial=spatial,
             groups=group or (),
             own=own,
+            parameters=named_values(settings),
+            epsilon=epsilon,
             timeout_s=timeout,
             on_progress=tell,
         )
@@ -310,6 +309,7 @@ def compute(
         "id": result.id,
         "kind": result.kind,
         "value": result.value,
+        "report": result.report,
         "seconds": result.seconds,
         "transcript_sha256": result.transcript_sha256,
         "order_sha256": result.order_sha256,
@@ -317,6 +317,8 @@ def compute(
 
     def render() -> None:
         out.print_json(data=result.value)
+        if result.attached:
+            say(f"  all identifiers: dataspace computation identifiers {result.id}")
         say(f"  in {result.seconds:.2f} s, transcript {result.transcript_sha256}")
 
     show(value, as_json, render)
