@@ -83,7 +83,7 @@ class Parameters:
 
     `public_key` is the consumer's Paillier modulus in hexadecimal, for kinds that need one;
     `groups` is the public list of groups of an aggregate; `epsilon` the privacy loss the result is
-    to have, None for no noise; `settings` are the kind's own, checked by `Kind.verify_settings`.
+    to have, None for no noise; `settings` are the kind's own, checked by `Kind.verify_parameters`.
     """
 
     min_cohort: int
@@ -169,8 +169,9 @@ class Kind:
     `leakage` and `columns` go by role; "provider" stands for every provider where they are alike.
     `result` describes the value of each party's `Outcome`, in words. `optional` are columns, by
     role, that it may bring besides. `resumable`: after a crash of a party the run goes on from what
-    the spools hold. `caches`: runs under one agreement share a cache. `start_role`, `compute_in_clear` and `check_settings` are the protocol's own;
-    use `start`, `reference` and `verify_settings`, which check first.
+    the spools hold. `caches`: runs under one agreement share a cache. `adds_noise`: an order of it
+    may have an epsilon. `start_role`, `compute_in_clear` and `check_settings` are the protocol's
+    own; use `start`, `reference` and `verify_parameters`, which check first.
     """
 
     name: str
@@ -189,6 +190,7 @@ class Kind:
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     resumable: bool = False
     caches: bool = False
+    adds_noise: bool = False
 
     def roles(self, providers: int) -> tuple[str, ...]:
         """Return the names of all parties in canonical order, the consumer last."""

@@ -36,6 +36,7 @@ from privacy.exchange import (
     gate,
     guest,
 )
+from privacy.noise import cohort_threshold, noisy_count, verify_epsilon
 from privacy.role import JsonValue, Outcome, Role, Steps, receive, send
 from privacy.spool import Spool
 from privacy.wire import NUMBER_BYTES, encode_number, parse_number
@@ -50,10 +51,17 @@ BUCKET_SETTINGS = ("bucketElements", "falsePositiveBits")
 def check_settings(parameters: Parameters) -> None:
     """Take `falsePositiveBits` (30 to 64; 40 where it is left out), `bucketElements` (1,024 to
     2^20; 2^17) and nothing else. Raises InputRejected."""
-    refuse_unknown(parameters, *BUCKET_SETTINGS)
     if parameters.epsilon is not None:
         raise InputRejected("epsilon: this computation adds no noise")
+    check_counting(parameters)
+
+
+def check_counting(parameters: Parameters) -> None:
+    """Take the same settings, and an epsilon. Raises InputRejected."""
+    refuse_unknown(parameters, *BUCKET_SETTINGS)
     shape_of(parameters)
+    if parameters.epsilon is not None:
+        verify_epsilon(parameters.epsilon)
 
 
 def refuse_unknown(parameters: Parameters, *known: str) -> None:
@@ -122,9 +130,8 @@ def identifiers_outcome(spool: Spool, count: int, report: Mapping[str, int]) -> 
 # --- psi/2, psi-both/1, psi-count/1: the consumer's own set against a provider's ------------------
 
 
-def _gate_of_consumer(context: RoleContext, *, ordered: bool) -> Steps[tuple[Met, int]]:
-    """As the provider: compare with the consumer's set, apply the cohort, say whether it is let
-    go; the sizes and how many are common."""
+def _meet_consumer(context: RoleContext, *, ordered: bool) -> Steps[tuple[Met, int]]:
+    """As the provider: compare with the consumer's set; the sizes and how many are common."""
     spool = context.spool
 
     def take(compared: Compared) -> Steps[None]:
@@ -141,27 +148,27 @@ def _gate_of_consumer(context: RoleContext, *, ordered: bool) -> Steps[tuple[Met
             spool.put(f"matched-{compared.number}", _encode_lines(matched))
 
     met = yield from gate(context, CONSUMER, shape_of(context.parameters, ordered=ordered), take)
-    count = total_count(spool, met.of)
+    return met, total_count(spool, met.of)
+
+
+def _disclose(context: RoleContext, met: Met, count: int) -> Steps[None]:
+    """Apply the cohort, then let the consumer read which of its own are common: its points under
+    both keys."""
     yield from withhold_below(count, context.parameters.min_cohort, tell={CONSUMER: "verdict"})
-    return met, count
-
-
-def _disclose(context: RoleContext, met: Met) -> Steps[None]:
-    """Let the consumer read which of its own are common: its points under both keys."""
     yield from send(CONSUMER, "verdict", released())
     for number in range(met.of):
         yield from send(CONSUMER, "result", context.spool.get(f"theirs-{number}") or b"")
 
 
 def _sender(context: RoleContext) -> Role:
-    met, count = yield from _gate_of_consumer(context, ordered=False)
-    yield from _disclose(context, met)
+    met, count = yield from _meet_consumer(context, ordered=False)
+    yield from _disclose(context, met, count)
     return Outcome({"count": count}, met.own.report())
 
 
 def _sender_of_both(context: RoleContext) -> Role:
-    met, count = yield from _gate_of_consumer(context, ordered=True)
-    yield from _disclose(context, met)
+    met, count = yield from _meet_consumer(context, ordered=True)
+    yield from _disclose(context, met, count)
     context.spool.remove(IDENTIFIERS_FILE)
     for number in range(met.of):
         matched = context.spool.get(f"matched-{number}") or b""
@@ -206,9 +213,22 @@ def _cut(content: bytes, width: int) -> list[bytes]:
 
 def _counted(context: RoleContext) -> Role:
     """As the provider of psi-count/1: let the size go and nothing else."""
-    met, count = yield from _gate_of_consumer(context, ordered=False)
-    yield from send(CONSUMER, "verdict", released(encode_number(count)))
+    met, count = yield from _meet_consumer(context, ordered=False)
+    shown = yield from _show_count(context, count, tell={CONSUMER: "verdict"})
+    yield from send(CONSUMER, "verdict", released(encode_number(shown)))
     return Outcome({"count": count}, met.own.report())
+
+
+def _show_count(context: RoleContext, count: int, *, tell: dict[str, str]) -> Steps[int]:
+    """Apply the cohort to a count; what may be shown of it, with noise where that is ordered.
+
+    With noise the true count decides nothing: see `cohort_threshold`.
+    """
+    min_cohort, epsilon = context.parameters.min_cohort, context.parameters.epsilon
+    if epsilon is not None:
+        count, min_cohort = noisy_count(count, epsilon), cohort_threshold(min_cohort, epsilon)
+    yield from withhold_below(count, min_cohort, tell=tell)
+    return max(0, count)
 
 
 def _counting(context: RoleContext) -> Role:
@@ -316,7 +336,8 @@ COUNT = Kind(
         SENDER: "How many of its identifiers are common, but not which. " + _SIZES_LEARNT,
         CONSUMER: "How many of its own identifiers the sender has too, but not which. It chooses "
         "its identifiers, so the counts of lists that differ in one person tell about that one; "
-        "the number of uses limits it.",
+        "the number of uses limits it, and noise with a budget, where the order asks for it, bounds "
+        "it.",
     },
     result={SENDER: '{"count": n}', CONSUMER: '{"count": n}'},
     columns={SENDER: ("identifier",), CONSUMER: ("identifier",)},
@@ -326,8 +347,9 @@ COUNT = Kind(
     party_names=lambda _: (SENDER,),
     start_role=_start_count,
     compute_in_clear=_count_in_clear,
-    check_settings=check_settings,
+    check_settings=check_counting,
     resumable=True,
+    adds_noise=True,
 )
 
 
@@ -344,10 +366,8 @@ def _left(context: RoleContext) -> Role:
     shape = shape_of(context.parameters)
     met = yield from gate(context, RIGHT, shape, take, tell=[(CONSUMER, "result")])
     count = total_count(context.spool, met.of)
-    yield from withhold_below(
-        count, context.parameters.min_cohort, tell={CONSUMER: "result", RIGHT: "verdict"}
-    )
-    yield from send(CONSUMER, "result", released(encode_number(count)))
+    shown = yield from _show_count(context, count, tell={CONSUMER: "result", RIGHT: "verdict"})
+    yield from send(CONSUMER, "result", released(encode_number(shown)))
     yield from send(RIGHT, "verdict", released())
     return Outcome({"count": count}, met.own.report())
 
@@ -387,6 +407,7 @@ CARDINALITY_2 = Kind(
     party_names=lambda _: (LEFT, RIGHT),
     start_role=_start_cardinality,
     compute_in_clear=_cardinality_in_clear,
-    check_settings=check_settings,
+    check_settings=check_counting,
     resumable=True,
+    adds_noise=True,
 )

@@ -127,6 +127,7 @@ class Leaving:
             recipients=(row.peer_kind or "unknown", *row.peer_zones),
             categories=(facts.grade,) if facts.grade else None,
             legal_basis="consent" if facts.consent else None,
+            privacy_spend=float(facts.epsilon_spent) if facts.epsilon_spent else None,
         )
         if refusal is None:
             # Counted when it is permitted, not when it succeeds: a run that dies stays spent.

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 import privacy.buckets
 from privacy.buckets import OwnSet, bucket_count, lay_out, padded_size, place
 from privacy.computation import CONSUMER, Inputs, Kind, Parameters, RoleContext
-from privacy.errors import InputRejected, PrivacyError, ProtocolViolation
+from privacy.errors import InputRejected, PrivacyError, ProtocolViolation, Withheld
 from privacy.intersection import BOTH, CARDINALITY_2, COUNT, INTERSECTION_2
 from privacy.role import Progress, Receive, Role, Send, run_in_memory
 from privacy.spool import MemorySpool
@@ -226,3 +227,26 @@ def test_a_party_that_claims_more_than_anyone_may_bring_is_refused():
     roles = roles_of(INTERSECTION_2, inputs)
     with pytest.raises(ProtocolViolation, match="consumer announced 1099511627776 identifiers"):
         run_in_memory({**roles, CONSUMER: claiming()})
+
+
+@pytest.mark.parametrize("kind", [COUNT, CARDINALITY_2], ids=lambda kind: kind.name)
+def test_a_count_with_noise_is_near_the_truth_and_the_cohort_is_judged_by_it(kind):
+    pytest.importorskip("opendp")
+    common = tuple(f"p{number}" for number in range(40))
+    inputs = {
+        p: Inputs(common) if kind.columns_of(p) else Inputs() for p in kind.roles(kind.providers[0])
+    }
+
+    def counted(min_cohort: int) -> int:
+        parameters = Parameters(min_cohort, epsilon=Decimal(1))
+        roles = {
+            party: kind.start(party, tuple(inputs), rows, parameters, None)
+            for party, rows in inputs.items()
+        }
+        return run_in_memory(roles)[CONSUMER].value["count"]
+
+    # Noise beyond 25 has odds of e^-25.
+    assert 15 <= counted(0) <= 65
+    # 40 reaches 35, but not so surely that noise could not have made it of a smaller one.
+    with pytest.raises(Withheld):
+        counted(35)
