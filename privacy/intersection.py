@@ -336,8 +336,7 @@ COUNT = Kind(
         SENDER: "How many of its identifiers are common, but not which. " + _SIZES_LEARNT,
         CONSUMER: "How many of its own identifiers the sender has too, but not which. It chooses "
         "its identifiers, so the counts of lists that differ in one person tell about that one; "
-        "the number of uses limits it, and noise with a budget, where the order asks for it, bounds "
-        "it.",
+        "the number of uses limits it, and noise with a budget bounds it.",
     },
     result={SENDER: '{"count": n}', CONSUMER: '{"count": n}'},
     columns={SENDER: ("identifier",), CONSUMER: ("identifier",)},

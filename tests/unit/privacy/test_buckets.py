@@ -247,6 +247,6 @@ def test_a_count_with_noise_is_near_the_truth_and_the_cohort_is_judged_by_it(kin
 
     # Noise beyond 25 has odds of e^-25.
     assert 15 <= counted(0) <= 65
-    # 40 reaches 35, but not so surely that noise could not have made it of a smaller one.
+    # 40 reaches 40, but not so surely that noise could not have made it of a smaller one.
     with pytest.raises(Withheld):
-        counted(35)
+        counted(40)
