@@ -17,7 +17,7 @@ from connectors.classification import Grade, Handling, offerable
 from connectors.identifiers import canonicalisers
 from contracts.authoring import policy_from
 from contracts.decision import Decision, Facts
-from contracts.evaluation import decide
+from contracts.evaluation import decide, permitted_computations
 from contracts.lint import Knowledge, Remark, Severity, lint
 from contracts.odrl import Agreement, AtomicConstraint, Constraint, Offer
 from contracts.profile import Operand
@@ -33,9 +33,9 @@ _DECIDED_BY_FORMAT: Final = frozenset(
     {Operand.COMPUTATION, Operand.MIN_COHORT, Operand.EPSILON_BUDGET}
 )
 _NO_NOISE: Final = (
-    "No computation of this node adds noise, so a privacy budget refuses every use; drop the "
-    "clause.",
-    "本节点没有加噪的计算，隐私预算条款会拒绝所有使用；请删除该条款。",
+    "No computation that this policy permits adds noise, so a privacy budget refuses every use; "
+    "permit one that does, or drop the clause.",
+    "该策略允许的计算均不加噪，隐私预算条款会拒绝所有使用；请允许可加噪的计算或删除该条款。",
 )
 _NO_CONSENTS: Final = (
     "This source keeps no consents, so a clause that requires consent refuses every use; publish "
@@ -167,10 +167,15 @@ def remarks_on(
     grade: str | None = None,
 ) -> tuple[Remark, ...]:
     """What is wrong or odd about a policy, for data of this grade that leave in `formats`."""
-    unenforced = {Operand.EPSILON_BUDGET.value: _NO_NOISE}
+    unenforced = {} if _permits_noise(policy) else {Operand.EPSILON_BUDGET.value: _NO_NOISE}
     if not personal:
         unenforced[Operand.CONSENT.value] = _NO_CONSENTS
     return lint(policy, Knowledge((*KINDS, *formats), now, unenforced, grade))
+
+
+def _permits_noise(policy: Offer | Agreement) -> bool:
+    named = permitted_computations(policy)
+    return any(kind.adds_noise for kind in KINDS.values() if named is None or kind.name in named)
 
 
 def remarks_json(remarks: Iterable[Remark]) -> list[dict[str, str]]:

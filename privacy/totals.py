@@ -385,4 +385,5 @@ TOTALS = Kind(
     start_role=_start,
     compute_in_clear=_in_clear,
     check_settings=_verify_settings,
+    adds_noise=True,
 )
