@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from privacy.aggregate import AGGREGATE
+from privacy.cached import CACHED
 from privacy.computation import CONSUMER, ConsumerSecrets, Inputs, Kind, Parameters
 from privacy.errors import InputRejected
 from privacy.intersection import BOTH, CARDINALITY_2, COUNT, INTERSECTION_2
@@ -21,6 +22,7 @@ __all__ = ["CONSUMER", "KINDS", "ConsumerSecrets", "Inputs", "Kind", "Parameters
 _ALL = (
     INTERSECTION,
     INTERSECTION_2,
+    CACHED,
     BOTH,
     COUNT,
     CARDINALITY,
