@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from secrets import token_bytes
 
+from privacy.errors import InputRejected
 from privacy.paillier.fixed_base import (
     FixedBase,
     RandomBytes,
@@ -76,12 +77,17 @@ def encryption_pieces(
 
     With SHORT each process that works makes a table of its own; `workers` is how many there are,
     because the table's size follows from it. Who encrypts batch after batch hands in one `base`.
-    Raises InputRejected, before the first piece, if a plaintext is out of range.
+    Raises InputRejected, before the first piece, if a plaintext is out of range or the base is not
+    one of this key.
     """
     public_key = key.public_key if isinstance(key, PrivateKey) else key
     for position, plaintext in enumerate(plaintexts):
         public_key.verify_plaintext(plaintext, position)
-    if randomness is Randomness.PLAIN or (base is None and len(plaintexts) < TABLE_PAYS_FROM):
+    if base is not None and base.n != public_key.n:
+        raise InputRejected("the fixed base is one of another public key")
+    too_few = base is None and len(plaintexts) < TABLE_PAYS_FROM
+    # A plain text must not pass for SHORT where no type checker looks.
+    if Randomness(randomness) is Randomness.PLAIN or too_few:
         return _plain_pieces(key, plaintexts, random_bytes)
     if base is None:
         expected = -(-len(plaintexts) // workers)

@@ -64,6 +64,16 @@ def test_many_batches_can_share_a_base_and_its_table(private_key, public_key):
     assert len(set(ciphertexts)) == 3
 
 
+def test_a_base_of_another_key_or_an_unknown_randomness_is_refused(public_key, paillier_vectors):
+    other = FixedBase.draw(int(paillier_vectors["n"], 16), numbered_bytes("other"), count=4)
+    with pytest.raises(InputRejected, match="another public key"):
+        encryption_pieces(public_key, [1], base=other)
+    (piece,) = encryption_pieces(public_key, [1], randomness="plain")
+    assert piece.base is None
+    with pytest.raises(ValueError, match="none"):
+        encryption_pieces(public_key, [1], randomness="none")
+
+
 def test_a_plaintext_out_of_range_is_refused_before_a_piece_is_cut(public_key):
     with pytest.raises(InputRejected, match="plaintext 1 is out of the range"):
         encryption_pieces(public_key, [0, public_key.max_value + 1])
