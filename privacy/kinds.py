@@ -12,7 +12,9 @@ from privacy.cached import CACHED
 from privacy.computation import CONSUMER, ConsumerSecrets, Inputs, Kind, Parameters
 from privacy.errors import InputRejected
 from privacy.intersection import BOTH, CARDINALITY_2, COUNT, INTERSECTION_2
+from privacy.join import PRIVATE_SUM_2, PRIVATE_SUM_OWN
 from privacy.multiparty import MULTI_CARDINALITY, MULTI_INTERSECTION
+from privacy.partial import PARTIAL
 from privacy.private_sum import PRIVATE_SUM
 from privacy.psi import CARDINALITY, INTERSECTION
 from privacy.totals import TOTALS
@@ -30,8 +32,11 @@ _ALL = (
     MULTI_INTERSECTION,
     MULTI_CARDINALITY,
     PRIVATE_SUM,
+    PRIVATE_SUM_2,
+    PRIVATE_SUM_OWN,
     AGGREGATE,
     TOTALS,
+    PARTIAL,
 )
 
 KINDS: Mapping[str, Kind] = MappingProxyType({each.name: each for each in _ALL})
