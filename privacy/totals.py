@@ -11,6 +11,9 @@ A Paillier plaintext holds many cells: 16 with count and sum of 63-bit values un
 bits, 20 with 40 bits declared. Every sum has a slot that 16 providers cannot fill: each part is
 checked to be within its limit before it is packed, and shifted by that limit to be positive.
 
+`rounding` is each provider's too, as nobody sees a total before the consumer does: the total is a
+sum of rounded parts, and off by up to half the base for each of them.
+
 Where the order has an epsilon each provider adds noise for all of it to its own part: even if all
 others pool what they have, the rest is private, and the price is n times the variance of one noise.
 The unit of privacy is one row of one provider. Cells are disjoint, so a row is in one of them; the

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dataspace.client import Refused
+from dataspace.client import ApiError, Refused
 from dataspace.demo import truth
 from ledger.entry import Entry, EntryType, SealedEntry, open_entry
 
@@ -100,6 +100,11 @@ def test_two_questions_that_differ_in_one_person_tell_little_and_a_third_is_refu
     city.space.wait_until_anchored()
     codes = {one["code"] for one in json.loads(run_audit(city).stdout)["findings"]}
     assert codes & {"decision-differs", "use-not-allowed", "budget-understated"} == set()
+
+
+def test_noise_is_not_promised_where_none_is_added(city: City) -> None:
+    with pytest.raises(ApiError, match="adds no noise"):
+        city.compute("psi-cardinality/1", ["residents", "health"], epsilon=EPSILON)
 
 
 def decisions(city: City, node: str) -> list[Entry]:

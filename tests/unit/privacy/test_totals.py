@@ -196,6 +196,19 @@ def test_sixteen_full_parts_fill_no_slot_and_one_more_is_refused(bits, given):
             packing.pack([part])
 
 
+def test_cells_lie_in_a_plaintext_as_every_node_of_this_kind_expects():
+    """What goes over the wire: a change here is a new name of the kind."""
+    packing = packing_of(table_of(parameters_of(valueBits=8)), KEY.public_key)
+    assert (packing.limits, packing.widths, packing.cells) == (
+        ((1 << 24) + 1, (255 << 24) + 1),
+        (30, 37),
+        30,
+    )
+    assert packing.pack([(3, -2), (0, 5)]) == [
+        (3 + 16777217) + ((4278190081 - 2) << 30) + (16777217 << 67) + ((4278190081 + 5) << 97)
+    ]
+
+
 @given(st.data())
 def test_packing_adds_up_whatever_the_parts(data):
     limits = (3, 1000, 10**20)
