@@ -209,6 +209,7 @@ def test_cells_lie_in_a_plaintext_as_every_node_of_this_kind_expects():
     ]
 
 
+@settings(max_examples=40)
 @given(st.data())
 def test_packing_adds_up_whatever_the_parts(data):
     limits = (3, 1000, 10**20)
@@ -380,8 +381,9 @@ def test_each_providers_noise_is_that_of_the_whole_epsilon():
     asked = parameters_of(epsilon=EPSILON, statistics=("count",), groups=("all",))
     shape = table_of(asked)
     counted = totals.tally_of(shape, [rows(*[("all", 0)] * 30)])
-    draws = [totals.part_of(shape, counted, asked).moments[0][0] - 30 for _ in range(2000)]
-    assert sum(map(abs, draws)) / 2000 == pytest.approx(0.85, abs=0.15)
+    draws = [totals.part_of(shape, counted, asked).moments[0][0] - 30 for _ in range(600)]
+    # The mean of 600 has a deviation of 0.05.
+    assert sum(map(abs, draws)) / 600 == pytest.approx(0.85, abs=0.3)
 
 
 def test_with_noise_an_empty_cell_is_withheld_like_a_small_one():
