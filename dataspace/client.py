@@ -291,6 +291,7 @@ class Client:
         own: OwnData | None = None,
         parameters: Mapping[str, Any] | None = None,
         epsilon: str | None = None,
+        deadline_s: float | None = None,
         timeout_s: float = 600.0,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> Result:
@@ -301,7 +302,8 @@ class Client:
         maps an agreement to {role: column} where a dataset publishes more than one fitting column;
         `spatial` is the division (GB/T 2260 code) the use is about, where a contract wants to know;
         `parameters` are the kind's own, `epsilon` the privacy loss of a noisy result, as a decimal
-        number. `on_progress` is given what `events` yields.
+        number; `deadline_s` is how long the parties may take, `timeout_s` how long we wait here.
+        `on_progress` is given what `events` yields.
         """
         body = _request(
             kind,
@@ -314,6 +316,7 @@ class Client:
             own=own,
             parameters=parameters,
             epsilon=epsilon,
+            deadline_s=deadline_s,
         )
         begun = self.call("POST", "/api/computations", body)
         if on_progress is not None:
@@ -466,6 +469,7 @@ def _request(
     own: OwnData | None = None,
     parameters: Mapping[str, Any] | None = None,
     epsilon: str | None = None,
+    deadline_s: float | None = None,
 ) -> dict[str, Any]:
     """The body that orders a computation."""
     return {
@@ -479,6 +483,7 @@ def _request(
         "own": None if own is None else _own(own),
         "parameters": dict(parameters or {}),
         "epsilon": epsilon,
+        "deadline_s": deadline_s,
     }
 
 

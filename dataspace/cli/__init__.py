@@ -14,6 +14,7 @@ from dataspace.cli import (
     agreement_commands,
     audit_commands,
     computation_commands,
+    compute_command,
     consent_commands,
     log_commands,
     negotiation_commands,
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # In the order in which a newcomer meets them.
-for _commands in (node_commands.app, use_commands.app):
+for _commands in (node_commands.app, use_commands.app, compute_command.app):
     app.add_typer(_commands)
 app.add_typer(use_commands.dataset_app, name="dataset")
 app.add_typer(policy_commands.app, name="policy")

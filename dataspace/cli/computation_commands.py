@@ -7,6 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
+from dataspace.cli.compute_command import (
+    ColumnOption,
+    DecimalsOption,
+    EpsilonOption,
+    GroupOption,
+    IdOption,
+    InputOption,
+    OwnGroupOption,
+    SettingsOption,
+    ValueOption,
+    chosen_columns,
+    own_data,
+)
 from dataspace.cli.shared import (
     HOME,
     HomeOption,
@@ -80,18 +93,15 @@ def estimate(
     agreement: Annotated[
         list[str], typer.Option(help="ID=ROWS: an agreement and how many rows its dataset has")
     ],
-    own: Annotated[
-        str | None, typer.Option("--input", help="your own file, where you take part with data")
-    ] = None,
-    id_column: Annotated[str | None, typer.Option("--id", help="its identifier column")] = None,
-    group: Annotated[
-        list[str] | None, typer.Option(help="a group to total; the published ones otherwise")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="a parameter of the kind, NAME=VALUE; VALUE may be JSON"),
-    ] = None,
-    epsilon: Annotated[str | None, typer.Option(help="the privacy loss of a noisy result")] = None,
+    input_file: InputOption = None,
+    id_column: IdOption = None,
+    value_column: ValueOption = None,
+    group_column: OwnGroupOption = None,
+    decimals: DecimalsOption = 0,
+    group: GroupOption = None,
+    column: ColumnOption = None,
+    settings: SettingsOption = None,
+    epsilon: EpsilonOption = None,
     home: HomeOption = HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,16 +109,13 @@ def estimate(
     sizes = named_values(agreement)
     if any(type(rows) is not int for rows in sizes.values()):
         raise InputRejected("--agreement ID=ROWS expected", remedy="ROWS is a whole number")
-    if (own is None) != (id_column is None):
-        raise InputRejected(
-            "your own file needs its identifier column", remedy="give both --input and --id"
-        )
     with Client.of_home(home) as node:
         found = node.estimate(
             kind,
             list(sizes),
             sizes=sizes,
-            own=(own, id_column) if own is not None and id_column is not None else None,
+            own=own_data(input_file, id_column, value_column, group_column, decimals),
+            columns=chosen_columns(column, list(sizes)),
             groups=group or (),
             parameters=named_values(settings),
             epsilon=epsilon,

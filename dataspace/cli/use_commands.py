@@ -1,4 +1,4 @@
-"""Commands of providers and consumers: publish, find, agree, compute."""
+"""Commands of providers and consumers: publish, find, agree."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from dataspace.cli.computation_progress import telling
 from dataspace.cli.policy_commands import written
 from dataspace.cli.shared import (
     HOME,
     HomeOption,
     JsonOption,
     in_words,
-    named_values,
-    out,
     reported,
     say,
     show,
@@ -246,82 +243,6 @@ def agreements(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
             )
 
     show(found, as_json, render)
-
-
-@app.command()
-@reported
-def compute(
-    kind: Annotated[str, typer.Argument(help="what to compute; see: dataspace kinds")],
-    agreement: Annotated[
-        list[str], typer.Option(help="an agreement's id; one for each provider, in order")
-    ],
-    purpose: Annotated[str, typer.Option(help="what for: the contract is asked about it")],
-    min_cohort: Annotated[
-        int | None, typer.Option(help="no result about fewer people; the contracts' own otherwise")
-    ] = None,
-    spatial: Annotated[
-        str | None, typer.Option(help="the division it is about (GB/T 2260), such as 4403")
-    ] = None,
-    input_file: Annotated[
-        Path | None, typer.Option("--input", help="your own file, where you take part with data")
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option("--id", help="the identifier column of your own file")
-    ] = None,
-    group: Annotated[
-        list[str] | None, typer.Option(help="a group to total; the published ones otherwise")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="a parameter of the kind, NAME=VALUE; VALUE may be JSON"),
-    ] = None,
-    epsilon: Annotated[
-        str | None, typer.Option(help="add noise of this privacy loss, such as 0.5")
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="seconds to wait for the result")] = 600.0,
-    home: HomeOption = HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Order a computation across parties and print what you may learn. Ends with 3 when refused.
-
-    Example: dataspace compute private-sum/1 --agreement A --agreement B --purpose research
-    """
-    if (input_file is None) != (id_column is None):
-        raise InputRejected(
-            "your own file needs its identifier column", remedy="give both --input and --id"
-        )
-    own = (input_file, id_column) if input_file is not None and id_column is not None else None
-    with Client.of_home(home) as node, telling(kind) as tell:
-        result = node.compute(
-            kind,
-            agreement,
-            purpose=purpose,
-            min_cohort=min_cohort,
-            spatial=spatial,
-            groups=group or (),
-            own=own,
-            parameters=named_values(settings),
-            epsilon=epsilon,
-            timeout_s=timeout,
-            on_progress=tell,
-        )
-    value = {
-        "id": result.id,
-        "kind": result.kind,
-        "value": result.value,
-        "report": result.report,
-        "seconds": result.seconds,
-        "transcript_sha256": result.transcript_sha256,
-        "order_sha256": result.order_sha256,
-    }
-
-    def render() -> None:
-        out.print_json(data=result.value)
-        if result.attached:
-            say(f"  all identifiers: dataspace computation identifiers {result.id}")
-        say(f"  in {result.seconds:.2f} s, transcript {result.transcript_sha256}")
-
-    show(value, as_json, render)
 
 
 def _columns(named: list[str] | None, role: str, option: str | None) -> list[dict[str, Any]]:

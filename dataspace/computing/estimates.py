@@ -62,7 +62,7 @@ class Costs:
 
 
 REFERENCE = Costs(
-    masked=97e-6, raised=70e-6, encrypted=0.32e-3, added=6e-6, decrypted=2.9e-3, handled=10e-6
+    masked=97e-6, raised=70e-6, encrypted=0.18e-3, added=6e-6, decrypted=2.9e-3, handled=10e-6
 )
 # One exponentiation with a full exponent modulo n^2, on the machine of `REFERENCE`.
 REFERENCE_POWER_S = 10.5e-3

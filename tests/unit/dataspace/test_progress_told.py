@@ -1,6 +1,7 @@
 """How far, how fast and how long yet: as it is worked out, sent, and shown."""
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 
 from dataspace.cli import computation_progress
 from dataspace.cli.computation_progress import pace, telling
+from dataspace.cli.compute_command import chosen_columns, own_data
 from dataspace.cli.shared import named_values
 from dataspace.client import _server_sent
 from dataspace.errors import InputRejected
@@ -104,6 +106,30 @@ def test_parameters_are_json_where_they_can_be_and_texts_elsewhere() -> None:
 def test_a_parameter_without_a_name_or_with_two_values_is_refused(given: list[str]) -> None:
     with pytest.raises(InputRejected, match="NAME=VALUE expected"):
         named_values(given)
+
+
+def test_columns_are_chosen_by_the_number_of_the_agreement() -> None:
+    given = ["1:group=district", "2:value=cost", "1:value=amount=x"]
+    assert chosen_columns(given, ["a", "b"]) == {
+        "a": {"group": "district", "value": "amount=x"},
+        "b": {"value": "cost"},
+    }
+    for wrong in ("3:group=x", "0:group=x", "a:group=x", "1:group", "group=x"):
+        with pytest.raises(InputRejected, match="N from 1 to 2"):
+            chosen_columns([wrong], ["a", "b"])
+
+
+def test_own_data_needs_its_file_and_its_identifier() -> None:
+    assert own_data(None, None, None, None, 0) is None
+    assert own_data(Path("a.csv"), "id", "cost", None, 2) == {
+        "source": Path("a.csv"),
+        "identifier": "id",
+        "value": "cost",
+        "decimals": 2,
+    }
+    for half in ((Path("a.csv"), None, None, None), (None, None, "cost", None)):
+        with pytest.raises(InputRejected, match="identifier column"):
+            own_data(*half, 0)
 
 
 def test_a_stream_of_events_is_read_without_its_comments() -> None:
