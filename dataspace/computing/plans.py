@@ -273,6 +273,12 @@ def _aggregate_2(asked: Question) -> Plan:
     return _ring(asked, ciphertexts=packing.plaintexts(table.cells), flags=table.cells)
 
 
+def _aggregate_partial(asked: Question) -> Plan:
+    """As if all were there: fewer take less."""
+    settings = {n: one for n, one in asked.parameters.settings.items() if n != "leastProviders"}
+    return _aggregate_2(replace(asked, parameters=replace(asked.parameters, settings=settings)))
+
+
 # ---- building ------------------------------------------------------------------------------------
 
 
@@ -312,5 +318,6 @@ PLANS: Mapping[str, PlanOf] = MappingProxyType(
         "psi-multi-cardinality/1": _multi_cardinality,
         "aggregate/1": _aggregate_1,
         "aggregate/2": _aggregate_2,
+        "aggregate-partial/1": _aggregate_partial,
     }
 )
