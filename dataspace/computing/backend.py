@@ -211,8 +211,8 @@ class LocalPool:
         idle = sum(not hand.busy for hand in self._hands)
         if waiting > idle and len(self._hands) < self._count and not self.closed:
             hand = _Hand(self, self._memory_mb)
-            self._hands.add(hand)
             hand.thread.start()
+            self._hands.add(hand)
         self._work_came.notify()
 
     # ---- the side of a worker -----------------------------------------------------------------
