@@ -114,6 +114,7 @@ class RoleContext:
     spool: Spool = field(default_factory=MemorySpool)
     cache: Cache = field(default_factory=Cache)
     engine: object | None = None
+    present: tuple[str, ...] | None = None
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -170,8 +171,9 @@ class Kind:
     `result` describes the value of each party's `Outcome`, in words. `optional` are columns, by
     role, that it may bring besides. `resumable`: after a crash of a party the run goes on from what
     the spools hold. `caches`: runs under one agreement share a cache. `adds_noise`: an order of it
-    may have an epsilon. `start_role`, `compute_in_clear` and `check_settings` are the protocol's
-    own; use `start`, `reference` and `verify_parameters`, which check first.
+    may have an epsilon. `partial`: it can do without some providers. `start_role`,
+    `compute_in_clear` and `check_settings` are the protocol's own; use `start`, `reference` and
+    `verify_parameters`, which check first.
     """
 
     name: str
@@ -191,6 +193,7 @@ class Kind:
     resumable: bool = False
     caches: bool = False
     adds_noise: bool = False
+    partial: bool = False
 
     def roles(self, providers: int) -> tuple[str, ...]:
         """Return the names of all parties in canonical order, the consumer last."""
@@ -228,13 +231,15 @@ class Kind:
         spool: Spool | None = None,
         cache: Cache | None = None,
         engine: object | None = None,
+        present: tuple[str, ...] | None = None,
     ) -> Role:
         """Check everything this party brings and return its role, not yet begun.
 
         `secrets` is for the consumer of a kind that needs a key, None for everyone else. Rows given
         whole are checked at once, others as they are read. Without `workers`, `spool` and `cache`
         the role works in the calling thread and in memory; `engine` is an external one for two
-        sets, where the node has it. Raises InputRejected, or ProtocolViolation for a
+        sets, where the node has it; `present` tells the consumer of a partial kind who is there.
+        Raises InputRejected, or ProtocolViolation for a
         bad public key of the consumer.
         """
         expected = self.roles(len(parties) - 1)
@@ -254,6 +259,7 @@ class Kind:
             spool or MemorySpool(),
             cache or Cache(),
             engine,
+            present,
         )
         if self.needs_key:
             context.public_key()

@@ -174,12 +174,21 @@ _GUEST_LEARNS = (
     f"{_SIZES}, where the groups are those of {{gate}} how many are in each, and whether the "
     "result was let go. "
 )
-_CONSUMER_LEARNS = (
-    "Of the whole and of each group that is shown: the count, and as the order asks the sum (for a "
-    "mean too) and the sum of squares (for a variance). And which groups are withheld, not why: "
-    "groups below the minimum cohort, and further ones where these could otherwise be computed. Or "
-    "only that all of it is withheld. "
-)
+
+
+def statistics_learnt(*, grouped: bool) -> str:
+    """Say what a consumer learns who is told statistics."""
+    of = "Of the whole and of each group that is shown: the" if grouped else "The"
+    withheld = (
+        "And which groups are withheld, not why: groups below the minimum cohort, and further ones "
+        "where these could otherwise be computed. Or only that all of it is withheld. "
+        if grouped
+        else "Or only that it is withheld. "
+    )
+    return (
+        f"{of} count, and as the order asks the sum (for a mean too) and the sum of squares (for a "
+        f"variance), with noise where the order has an epsilon. {withheld}"
+    )
 
 
 def _gate_learns(gate_party: str, guest_party: str) -> str:
@@ -204,7 +213,8 @@ PRIVATE_SUM_2 = Kind(
         LEFT: _gate_learns(LEFT, RIGHT) + "If left and the consumer share what they have, they can "
         "decrypt every single value of right, without knowing whose it is.",
         RIGHT: _GUEST_LEARNS.format(gate=LEFT) + "It relies on left for the minimum cohort.",
-        CONSUMER: _CONSUMER_LEARNS + "If right and the consumer share what they have, right can "
+        CONSUMER: statistics_learnt(grouped=True)
+        + "If right and the consumer share what they have, right can "
         "choose its values so that the sum tells which of its people are common.",
     },
     result={LEFT: '{"count": n}', RIGHT: "nothing", CONSUMER: _GROUPED_RESULT},
@@ -230,7 +240,7 @@ PRIVATE_SUM_OWN = Kind(
         PROVIDER: _gate_learns(PROVIDER, CONSUMER) + "Every value is encrypted under the key of "
         "the consumer.",
         CONSUMER: f"{_SIZES}, where the groups are those of provider how many are in each. "
-        + _CONSUMER_LEARNS
+        + statistics_learnt(grouped=True)
         + "It may bring identifiers that it only guessed, and choose its values so that the sum "
         "tells which of them are common, unless the order has an epsilon: the minimum cohort "
         "limits that and does not exclude it.",

@@ -19,6 +19,7 @@ from privacy.join_values import (
     GroupedRows,
     Question,
     decide,
+    is_dummy,
     noise_of,
     question_of,
     told,
@@ -145,10 +146,12 @@ class Join:
             yield Progress()
 
     def attach_values(self, elements: Elements, identifiers: Sequence[str]) -> Steps[list[bytes]]:
-        """Encrypt what is counted of each own identifier; nothing for strangers."""
+        """Encrypt what is counted of each own identifier; nothing for strangers and dummies."""
         question = self.question
         plaintexts = [
-            question.of_value(elements[identifier][0]) if identifier in elements else 0
+            question.of_value(elements[identifier][0])
+            if identifier in elements and not is_dummy(identifier)
+            else 0
             for identifier in identifiers
         ]
         ciphertexts = yield from self.encrypt(plaintexts)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from privacy.computation import Inputs, Parameters, Rows
+from privacy.computation import MAX_IDENTIFIER_CHARACTERS, Inputs, Parameters, Rows
 from privacy.disclosure import is_small_group, reaches_cohort
 from privacy.errors import InputRejected, ProtocolViolation
 from privacy.noise import UNIT_BITS, cohort_threshold, noisy_sum, share_of, verify_epsilon
@@ -113,6 +113,11 @@ class Question:
                 "column value: the rows of an identifier do not add up to less than the declared "
                 f"bound of 2**{self.value_bits} (valueBits)"
             )
+
+
+def is_dummy(identifier: str) -> bool:
+    """Tell whether an element stands for no row: it is longer than the identifier of one can be."""
+    return len(identifier) > MAX_IDENTIFIER_CHARACTERS
 
 
 def question_of(parameters: Parameters, gate: str, guest: str) -> Question:

@@ -13,6 +13,7 @@ from privacy.computation import CONSUMER, ConsumerSecrets, Inputs, Kind, Paramet
 from privacy.errors import InputRejected
 from privacy.intersection import BOTH, CARDINALITY_2, COUNT, INTERSECTION_2
 from privacy.join import PRIVATE_SUM_2, PRIVATE_SUM_OWN
+from privacy.join_hidden import PRIVATE_SUM_HIDDEN
 from privacy.multiparty import MULTI_CARDINALITY, MULTI_INTERSECTION
 from privacy.partial import PARTIAL
 from privacy.private_sum import PRIVATE_SUM
@@ -34,6 +35,7 @@ _ALL = (
     PRIVATE_SUM,
     PRIVATE_SUM_2,
     PRIVATE_SUM_OWN,
+    PRIVATE_SUM_HIDDEN,
     AGGREGATE,
     TOTALS,
     PARTIAL,

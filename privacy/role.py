@@ -58,11 +58,13 @@ class Outcome:
     The shape of `value` is documented by each kind. Integers are exact and may exceed 53 bits.
     `report` tells a party about its own input, such as how many rows it gave twice; nobody else
     sees it. `attachment` names the file of its spool that holds what is too long for a value.
+    `parties` are those who took part, where not all of the order did.
     """
 
     value: JsonValue
     report: Mapping[str, int] = field(default_factory=dict, hash=False)
     attachment: str | None = None
+    parties: tuple[str, ...] | None = None
 
 
 Step: TypeAlias = Send | Receive | Progress

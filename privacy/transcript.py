@@ -159,7 +159,8 @@ def transcribed(
 
     `verify(party, digest, signature)` returns None or raises; it should need no network, since any
     failure in it is taken as a signature that does not hold. Everyone's clock, keys and randomness
-    are the caller's. Raises what `role` raises, InputRejected for names that do not fit, and
+    are the caller's. Where the outcome names those who took part, they are the parties that sign.
+    Raises what `role` raises, InputRejected for names that do not fit, and
     ProtocolViolation, naming the frame or the party, where two accounts differ. `role` is closed
     when this ends, however it ends.
     """
@@ -169,6 +170,7 @@ def transcribed(
         outcome = yield from _in_envelopes(role, recorder, random_bytes)
     finally:
         role.close()
+    parties = outcome.parties or parties
     others = [party for party in parties if party != me]
     if me == collector:
         canonical = yield from _collect_records(recorder, others)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlmodel import Session, col, select
 
-from contracts.order import ComputationOrder, order_hash, sign_order
+from contracts.order import ComputationOrder, order_hash, read_unverified_order, sign_order
 from dataspace.computing.ordering import (
     ComputationRequest,
     find_part,
     make_order,
     verify_counts,
 )
+from dataspace.computing.parameters import parameters_of
 from dataspace.computing.running import (
     COMPLETED,
     FAILED,
@@ -33,7 +34,7 @@ from dataspace.computing.running import (
     own_reading,
 )
 from dataspace.errors import SHOWN, InputRejected, NotFound, Unavailable
-from dataspace.processes import Handler, Process, schedule
+from dataspace.processes import Handler, Process, is_scheduled, schedule
 from dataspace.store.tables import ComputationRow, TransferRow
 from ledger.crossmatch import ORDER_SENT
 from ledger.entry import EntryType
@@ -41,6 +42,7 @@ from privacy.errors import Withheld
 from privacy.kinds import CONSUMER
 from privacy.kinds import kind as kind_named
 from privacy.paillier import PrivateKey, generate_keypair
+from privacy.partial import least_providers
 from privacy.transcript import Transcribed
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("dataspace.computations")
 
-EXPIRE = "expire-computation"
+EXPIRE, GATHER = "expire-computation", "gather-providers"
+# The part of an order's life in which providers are waited for that it can do without.
+GATHERING_SHARE = 0.25
 KEY_BITS = 2048
 # Those that wait for their turn hold a row and no memory.
 MAX_WAITING = 256
@@ -66,7 +70,11 @@ class Computations:
         self._keys: dict[str, PrivateKey] = {}
 
     def handlers(self) -> dict[str, Handler]:
-        return {**self._running.handlers(), EXPIRE: Handler(self._expire)}
+        return {
+            **self._running.handlers(),
+            EXPIRE: Handler(self._expire),
+            GATHER: Handler(self._gather),
+        }
 
     def key_of(self, computation_id: str) -> PrivateKey | None:
         """The private key of a running order of ours, if its kind has one."""
@@ -114,6 +122,8 @@ class Computations:
                 self._node.transfers.order(tx, part.agreement, row)
             left_s = (order.expires_at - order.issued_at).total_seconds()
             schedule(tx, EXPIRE, row.id, after_s=left_s)
+            if kind.partial:
+                schedule(tx, GATHER, row.id, after_s=left_s * GATHERING_SHARE)
         return row
 
     def cancel(self, computation_id: str) -> ComputationRow:
@@ -136,13 +146,28 @@ class Computations:
     def transfer_started(self, tx: Session, computation_id: str) -> None:
         """A provider has started; when it was the last one, our own role runs."""
         row = tx.get(ComputationRow, computation_id)
-        if row is None or row.status != REQUESTED:
-            return
-        states = tx.exec(
-            select(TransferRow.state).where(TransferRow.computation == computation_id)
-        ).all()
-        if all(state == "STARTED" for state in states):
+        if row is not None and row.status == REQUESTED:
+            self._begin_if_gathered(tx, row)
+
+    def _begin_if_gathered(self, tx: Session, row: ComputationRow) -> None:
+        """Let our own role run once every provider has started, or has for a kind that can do
+        without some, either started or refused."""
+        states = [transfer.state for transfer in self._transfers(tx, row.id)]
+        settled = {"STARTED", "TERMINATED"} if kind_named(row.kind).partial else {"STARTED"}
+        if set(states) <= settled:
             schedule(tx, RUN, row.id)
+
+    def _gather(self, process: Process) -> None:
+        """Stop waiting for providers of a kind that can do without some."""
+        reason = "the computation began without this provider, which did not answer in time"
+        with self._node.store.transaction() as tx:
+            row = tx.get_one(ComputationRow, process.subject)
+            if row.status != REQUESTED or is_scheduled(tx, RUN, row.id):
+                return
+            for transfer in self._transfers(tx, row.id):
+                if transfer.state == REQUESTED:
+                    self._node.transfers.terminate(tx, transfer, reason, code="late")
+            self._begin_if_gathered(tx, row)
 
     def transfer_terminated(
         self, tx: Session, transfer: TransferRow, *, code: str, by: str
@@ -151,6 +176,9 @@ class Computations:
         are told; `by` is the DID of the party whose will it was."""
         row = tx.get(ComputationRow, transfer.computation)
         if row is None or row.status in TERMINAL:
+            return
+        if row.role == CONSUMER and row.status == REQUESTED and self._can_do_without(tx, row):
+            self._begin_if_gathered(tx, row)
             return
         refused = code in ("denied", "withheld")
         reason = transfer.reason or "a participant ended the computation"
@@ -165,6 +193,14 @@ class Computations:
         )
         self.terminate_transfers(tx, row.id, "another participant ended the computation")
         self._node.sessions.cancel(row.id, Unavailable(f"the computation was ended: {reason}"))
+
+    def _can_do_without(self, tx: Session, row: ComputationRow) -> bool:
+        """Whether enough providers are left of a kind that needs not all of them."""
+        if not kind_named(row.kind).partial:
+            return False
+        order = read_unverified_order(row.order_jws)
+        left = [one for one in self._transfers(tx, row.id) if one.state != "TERMINATED"]
+        return len(left) >= least_providers(parameters_of(order))
 
     # ---- provider ---------------------------------------------------------------------------
 
@@ -292,6 +328,8 @@ class Computations:
         row.value = dict(value) if isinstance(value, Mapping) else None
         tx.add(row)
         for part in order.participants:
+            if part.role not in end.signatures:
+                continue  # It was not there.
             if row.role != CONSUMER and part.did != self._node.did:
                 continue
             if row.role == CONSUMER and part.role == CONSUMER:

@@ -21,7 +21,7 @@ from dataspace.computing.sessions import MAX_ATTEMPTS, Course, Drive
 from dataspace.computing.sessions import Session as Run
 from dataspace.computing.spools import Spools
 from dataspace.processes import Handler, Later, Process, schedule
-from dataspace.store.tables import AgreementRow, ComputationRow, ProcessRow
+from dataspace.store.tables import AgreementRow, ComputationRow, ProcessRow, TransferRow
 from ledger.entry import EntryType
 from privacy.computation import Rows
 from privacy.kinds import CONSUMER, ConsumerSecrets, Inputs
@@ -179,6 +179,7 @@ class Running:
             cache=self.spools.cache(cached_under, self._version(me.agreement))
             if kind.caches
             else None,
+            present=self._present(order) if kind.partial and row.role == CONSUMER else None,
         )
         dids = {part.role: part.did for part in order.participants}
         return transcribed(
@@ -193,6 +194,16 @@ class Running:
             ),
             random_bytes=secrets.token_bytes,
         )
+
+    def _present(self, order: ComputationOrder) -> tuple[str, ...]:
+        """The roles of the providers whose transfers have started."""
+        with self._node.store.transaction() as tx:
+            started = tx.exec(
+                select(TransferRow.agreement).where(
+                    TransferRow.computation == order.id, TransferRow.state == "STARTED"
+                )
+            ).all()
+        return tuple(part.role for part in order.participants if part.agreement in started)
 
     def _reading(self, row: ComputationRow, order: ComputationOrder) -> Reading | None:
         """The rows this node brings, None where it brings none."""

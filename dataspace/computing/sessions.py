@@ -121,6 +121,7 @@ class Sessions:
         # Orders that are suspended, whether or not their session is open yet.
         self._held: set[str] = set()
         self.budget = Budget(MAX_NODE_BUFFERED_BYTES)
+        self._stopping = False
 
     def find(self, order_id: str) -> Session | None:
         with self._lock:
@@ -204,7 +205,9 @@ class Sessions:
                 session.inbox.release()
 
     def close(self) -> None:
+        """End all sessions without an end: they go on, or have failed, at the next start."""
         with self._lock:
+            self._stopping = True
             running = [one for one in self._sessions.values() if not one.ended]
         for session in running:
             session.inbox.close(Unavailable("the node is stopping"))
@@ -234,6 +237,8 @@ class Sessions:
                 break
         with self._lock:
             self._held.discard(session.order_id)
+        if self._stopping and not isinstance(end, Transcribed):
+            return
         try:
             course.finish(end)
         except Exception:  # nobody is left to raise to; the row stays RUNNING and says so at start
