@@ -5,6 +5,7 @@ import random
 import secrets
 from collections.abc import Callable
 from itertools import combinations
+from math import prod
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from privacy.errors import PrivacyError, ProtocolViolation, Withheld
 from privacy.kinds import CONSUMER, Inputs, Kind, Parameters
-from privacy.masking import MaskingKey
+from privacy.masking import GROUP_ORDER, MaskingKey
 from privacy.multiparty import MULTI_CARDINALITY, MULTI_INTERSECTION
 from privacy.ring import SHORT_BYTES, route
 from privacy.role import Outcome, Progress, Receive, Role, Send, run_in_memory
@@ -78,15 +79,6 @@ def changing(role: Role, name: str, change: Callable[[bytes], bytes], *, sender:
                 payload = change(payload)
     except StopIteration as ended:
         return ended.value
-
-
-def points_between(frames: list[tuple[str, Send]], party: str, name: str) -> list[set[bytes]]:
-    """The points of every frame whose name starts with `name` that `party` sent or was sent."""
-    return [
-        set(parse_points(frame.payload, ""))
-        for sender, frame in frames
-        if party in (sender, frame.to) and frame.name.startswith(name)
-    ]
 
 
 # --- Results -------------------------------------------------------------------------------------
@@ -178,18 +170,92 @@ def test_a_set_goes_backwards_once_around_and_rests_after_its_owner():
     assert route("consumer", ring) == ("consumer", "provider-1", "provider-3", "provider-2")
 
 
-@BOTH_KINDS
-def test_no_provider_meets_two_sets_under_the_same_keys(kind):
-    # All bring the same identifiers, so that any two sets under the same keys would be equal.
-    _, frames = recorded(start_all(kind, ["abc"] * 5))
-    for party in kind.roles(5 - (kind is MULTI_INTERSECTION))[:-1]:
-        met = points_between(frames, party, "set-of-")
-        assert len(met) >= 8 - (kind is MULTI_INTERSECTION)
-        assert not any(one & other for one, other in combinations(met, 2))
+SEAL = "seal"
+
+
+def on_the_way(owner: str, providers: tuple[str, ...]) -> list[tuple[str, str, frozenset[str]]]:
+    """Sender, receiver and keys of every frame with the set of `owner`; last, where it rests."""
+    way = route(owner, providers)
+    hops = []
+    for number, sender in enumerate(way):
+        keys = set(way[: number + 1])
+        if owner == CONSUMER and number > 0:
+            keys.add(SEAL)
+        receiver = way[number + 1] if number + 1 < len(way) else sender
+        hops.append((sender, receiver, frozenset(keys)))
+    return hops
+
+
+def seen_by(coalition: set[str], providers: tuple[str, ...]) -> dict[frozenset[str], set[str]]:
+    """What a coalition of parties of `psi-multi/1` can compare: names of sets, by the keys of
+    others that they are under. `S&` is the running intersection, of whatever length."""
+    everyone = frozenset(providers)
+    known = coalition | ({SEAL} if providers[0] in coalition else set())
+    seen: dict[frozenset[str], set[str]] = {}
+    for owner in (*providers, CONSUMER):
+        for sender, receiver, keys in on_the_way(owner, providers):
+            if coalition & {sender, receiver}:
+                seen.setdefault(keys - known, set()).add(owner)
+    for where, keys in (
+        (everyone, everyone),
+        ({providers[0], CONSUMER}, everyone | {SEAL}),
+        ({providers[1], CONSUMER}, everyone | {SEAL, CONSUMER}),
+    ):
+        if coalition & where:
+            seen.setdefault(keys - known, set()).add("S&")
+    return seen
+
+
+def test_every_set_is_under_the_keys_of_those_it_has_passed_and_the_consumers_is_sealed():
+    # With this, what can be compared with what follows from the route alone: see the next test.
+    parties = MULTI_INTERSECTION.roles(4)
+    ports = {name: {"random_bytes": random.Random(name).randbytes} for name in parties}
+    ports = {name.replace("-", "_"): port for name, port in ports.items()}
+    _, frames = recorded(start_all(MULTI_INTERSECTION, ["abc"] * 5, **ports))
+    drawn = {name: random.Random(name) for name in parties}
+    scalars = {name: int.from_bytes(source.randbytes(32)) for name, source in drawn.items()}
+    scalars[SEAL] = int.from_bytes(drawn["provider-1"].randbytes(32))
+    for owner in parties:
+        for sender, receiver, keys in on_the_way(owner, parties[:-1])[:-1]:
+            product = prod(scalars[key] for key in keys) % GROUP_ORDER
+            expected = set(MaskingKey(product.to_bytes(32)).mask("abc"))
+            [sent] = [
+                set(parse_points(f.payload, ""))
+                for s, f in frames
+                if (s, f.to, f.name) == (sender, receiver, f"set-of-{owner}")
+            ]
+            assert sent == expected
+
+
+@pytest.mark.parametrize("count", range(2, 8))
+def test_a_provider_compares_what_rests_with_it_and_the_gate_the_result(count):
+    providers = MULTI_INTERSECTION.roles(count)[:-1]
+    for number, name in enumerate(providers):
+        compared = [names for names in seen_by({name}, providers).values() if len(names) > 1]
+        gate = [{CONSUMER, "S&"}] if number == 1 else []
+        assert sorted(map(sorted, compared)) == sorted(
+            map(sorted, [{providers[number - 1], "S&"}, *gate])
+        )
+
+
+@pytest.mark.parametrize("count", range(2, 8))
+def test_the_consumer_needs_the_first_provider_and_one_more_to_compare_its_set_with_others(count):
+    providers = MULTI_INTERSECTION.roles(count)[:-1]
+    coalitions = [{name} for name in providers]
+    coalitions += [set(two) for two in combinations(providers[1:], 2)]
+    for coalition in coalitions:
+        # Their own sets they know anyway; the gate can always tell the result.
+        known = coalition | {CONSUMER} | ({"S&"} if providers[1] in coalition else set())
+        for names in seen_by(coalition | {CONSUMER}, providers).values():
+            assert CONSUMER not in names or names <= known
+    # The claim is not an empty one.
+    if count > 2:
+        three = seen_by({CONSUMER, *providers[:2]}, providers).values()
+        assert any({CONSUMER, providers[-1]} <= names for names in three)
 
 
 def test_every_stop_but_those_of_the_consumers_set_sends_points_in_ascending_order():
-    _, frames = recorded(start_all(MULTI_INTERSECTION, [LETTERS] * 4))
+    _, frames = recorded(start_all(MULTI_INTERSECTION, ["abcdefghijklmnopqrst"] * 4))
     for sender, frame in frames:
         if frame.name.startswith("set-of-"):
             points = parse_points(frame.payload, "")
@@ -214,21 +280,6 @@ def test_a_running_intersection_holds_what_is_common_and_strangers():
         if f.name == "common"
     )
     assert (len(first), len(second), len(first & second)) == (4, 3, 2)
-
-
-def test_the_consumer_and_a_provider_cannot_compare_the_consumers_set_with_another_on_its_way():
-    # Without the seal both sets would be under the same keys but for the consumer's own.
-    seed = {"random_bytes": random.Random(5).randbytes}
-    _, frames = recorded(start_all(MULTI_INTERSECTION, ["abcd"] * 5, consumer=seed))
-    key = MaskingKey.generate(random.Random(5).randbytes)
-    masked = sorted(key.mask("abcd"))
-    assert [f.payload for s, f in frames if s == CONSUMER and f.name == "set-of-consumer"] == [
-        encode_points(masked)
-    ]
-    for party in ("provider-2", "provider-3", "provider-4"):
-        of_consumer = set().union(*points_between(frames, party, "set-of-consumer"))
-        others = set().union(*points_between(frames, party, "set-of-provider"))
-        assert not of_consumer.intersection(key.raise_points(sorted(others), party))
 
 
 def test_the_consumer_of_a_cardinality_is_sent_one_number_and_nothing_else():
