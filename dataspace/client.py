@@ -401,7 +401,7 @@ class Client:
     def events(self, computation: str, *, timeout_s: float = 600.0) -> Iterator[dict[str, Any]]:
         """Yield where a computation is whenever that has changed, until it has ended.
 
-        Each is {"status", "step", "done_units", "total_units", "rate_per_s", "seconds_left",
+        Each is {"id", "status", "step", "done_units", "total_units", "rate_per_s", "seconds_left",
         "sent_bytes", "received_bytes"}; the last one has a final status. A node that goes away is
         looked for again. Raises ApiError for an unknown computation, and TimeoutError.
         """
@@ -415,7 +415,7 @@ class Client:
                     answer.raise_for_status()
                     for event_id, event in _server_sent(answer.iter_lines()):
                         last_id = event_id
-                        yield event
+                        yield {"id": computation, **event}
                         if event["status"] in ENDED:
                             return
                         _verify_in_time(path, deadline, timeout_s)

@@ -19,11 +19,34 @@ Tell = Callable[[dict[str, Any]], None]
 
 @contextmanager
 def telling(kind: str) -> Iterator[Tell]:
-    """What to call with each event: a bar on a terminal, now and then a line elsewhere."""
-    if not err.is_terminal:
-        yield _lines(kind)
-        return
-    bar = Progress(
+    """What to call with each event: a bar on a terminal, now and then a line elsewhere.
+
+    Who is interrupted while it waits is told that the computation goes on, and how to end it.
+    """
+    begun = ""
+
+    def remember(tell: Tell) -> Tell:
+        def told(event: dict[str, Any]) -> None:
+            nonlocal begun
+            begun = event["id"]
+            tell(event)
+
+        return told
+
+    try:
+        if err.is_terminal:
+            with _bar() as bar:
+                yield remember(_moves(bar, kind))
+        else:
+            yield remember(_lines(kind))
+    except KeyboardInterrupt:
+        if begun:
+            say(f"it goes on; to end it: dataspace computation cancel {begun}", console=err)
+        raise
+
+
+def _bar() -> Progress:
+    return Progress(
         SpinnerColumn(),
         # No markup: what a step is called is not for us to say.
         TextColumn("{task.description}", markup=False),
@@ -32,19 +55,21 @@ def telling(kind: str) -> Iterator[Tell]:
         TimeElapsedColumn(),
         console=err,
     )
-    with bar:
-        task = bar.add_task(kind, total=None, pace="")
 
-        def tell(event: dict[str, Any]) -> None:
-            bar.update(
-                task,
-                description=f"{kind}: {event['step']}",
-                completed=event["done_units"],
-                total=event["total_units"] or None,
-                pace=pace(event),
-            )
 
-        yield tell
+def _moves(bar: Progress, kind: str) -> Tell:
+    task = bar.add_task(kind, total=None, pace="")
+
+    def tell(event: dict[str, Any]) -> None:
+        bar.update(
+            task,
+            description=f"{kind}: {event['step']}",
+            completed=event["done_units"],
+            total=event["total_units"] or None,
+            pace=pace(event),
+        )
+
+    return tell
 
 
 def pace(event: dict[str, Any]) -> str:

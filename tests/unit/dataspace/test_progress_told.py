@@ -55,6 +55,7 @@ def test_a_run_that_began_again_has_a_pace_of_its_own() -> None:
 
 def shown(done: int, total: int, rate: float | None, left: float | None) -> dict[str, Any]:
     return {
+        "id": "one",
         "step": "raise",
         "done_units": done,
         "total_units": total,
@@ -83,6 +84,19 @@ def test_where_there_is_no_terminal_a_line_is_said_for_each_step_and_now_and_the
         "psi/2: raise, 2 of 10, 1/s, 8 s left",
         "psi/2: raise, 8 of 10, 1/s, 2 s left",
     ]
+
+
+def test_who_is_interrupted_is_told_how_to_end_what_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted() -> None:
+        with telling("psi/2") as tell:
+            tell(shown(0, 0, None, None))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert "dataspace computation cancel one" in capsys.readouterr().err
 
 
 def test_parameters_are_json_where_they_can_be_and_texts_elsewhere() -> None:
