@@ -18,6 +18,9 @@ from privacy.buckets import bucket_count, padded_size
 from privacy.computation import CONSUMER, Parameters
 from privacy.exchange import Shape
 from privacy.intersection import shape_of
+from privacy.join_hidden import DUMMIES
+from privacy.join_sides import BUCKET_ELEMENTS as JOIN_BUCKET_ELEMENTS
+from privacy.join_sides import GROUP_BYTES
 from privacy.psi import LEFT, RIGHT, SENDER
 from privacy.ring import SHORT_BYTES, route
 from privacy.tables import table_of
@@ -28,9 +31,6 @@ from privacy.wire import NUMBER_BYTES, POINT_BYTES
 CIPHERTEXT_BYTES = 512
 # Of a plaintext under such a key, which phe bounds by a third of the modulus.
 PLAINTEXT_BITS = 2045
-# Of `privacy.join_sides`: the elements of a bucket with ciphertexts, and the number of a group.
-JOIN_BUCKET_ELEMENTS = 32_768
-GROUP_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -165,14 +165,16 @@ def _psi_cardinality_2(asked: Question) -> Plan:
     return _to_consumer(_buckets(asked, LEFT, RIGHT, shape_of(asked.parameters)))
 
 
-def _join(asked: Question, gate: str, guest: str) -> Plan:
+def _join(
+    asked: Question, gate: str, guest: str, bucket_elements: int = JOIN_BUCKET_ELEMENTS
+) -> Plan:
     """A ciphertext goes with each of the guest's points, and the groups with those whose they are;
     the gate adds up, and sends a total of the whole and of each group."""
     groups_of = asked.parameters.settings.get("groupsOf")
     shape = Shape(
         guest_extra=CIPHERTEXT_BYTES + (GROUP_BYTES if groups_of == guest else 0),
         gate_extra=GROUP_BYTES if groups_of == gate else 0,
-        bucket_elements=JOIN_BUCKET_ELEMENTS,
+        bucket_elements=bucket_elements,
     )
     plan = _buckets(asked, gate, guest, shape)
     totals = 1 + len(asked.parameters.groups)
@@ -181,6 +183,20 @@ def _join(asked: Question, gate: str, guest: str) -> Plan:
     plan = _with_work(plan, gate, added=values, encrypted=totals)
     plan = _with_work(plan, CONSUMER, decrypted=totals)
     return _with_moved(plan, gate, CONSUMER, totals * CIPHERTEXT_BYTES)
+
+
+def _hidden(asked: Question) -> Plan:
+    """With dummies in every bucket, and the minimum compared with a sum of them."""
+    of = bucket_count(max(asked.rows.values()), JOIN_BUCKET_ELEMENTS)
+    rows = {role: count + of * DUMMIES for role, count in asked.rows.items()}
+    plan = _join(replace(asked, rows=rows), LEFT, RIGHT, JOIN_BUCKET_ELEMENTS + DUMMIES)
+    if asked.parameters.min_cohort == 0:
+        return plan
+    numbers = of * DUMMIES + 1
+    plan = _with_work(plan, LEFT, masked=numbers, raised=1)
+    plan = _with_work(plan, RIGHT, masked=1, raised=numbers)
+    plan = _with_moved(plan, LEFT, RIGHT, POINT_BYTES * numbers)
+    return _with_moved(plan, RIGHT, LEFT, POINT_BYTES + (POINT_BYTES - 1) * numbers)
 
 
 # ---- one set that is masked once and kept --------------------------------------------------------
@@ -313,6 +329,7 @@ PLANS: Mapping[str, PlanOf] = MappingProxyType(
         "psi-cached/1": _cached,
         "private-sum/1": _private_sum_1,
         "private-sum/2": lambda asked: _join(asked, LEFT, RIGHT),
+        "private-sum-hidden/1": _hidden,
         "private-sum-own/1": lambda asked: _join(asked, "provider", CONSUMER),
         "psi-multi/1": _multi,
         "psi-multi-cardinality/1": _multi_cardinality,

@@ -100,11 +100,11 @@ def key() -> PrivateKey:
 def test_a_run_takes_what_was_planned(
     name: str, key: PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = question(name, 400)
+    asked = question(name, 200)
     parameters = replace(asked.parameters, public_key=key.public_key.to_hex())
     parties = kind(name).roles(len(asked.providers))
     counted, moved = Counted(monkeypatch), Counter[tuple[str, str]]()
-    rows = Inputs(tuple(map(str, range(400))), tuple(range(400)), ("a", "b", "c", "c") * 100)
+    rows = Inputs(tuple(map(str, range(200))), tuple(range(200)), ("a", "b", "c", "c") * 50)
     run_in_memory(
         {
             party: watched(
