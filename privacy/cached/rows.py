@@ -1,8 +1,8 @@
 """What has become of a provider's cached set since the last run, and what has to be done now.
 
 Three answers: nothing, for the rows are the same; a change, mixed with rows that stay; or all
-afresh. Which rows the set was made from is told by their content version where it is known, else by
-a digest of them, else by comparing a keyed hash of each.
+afresh. That the rows are the same is told by their content version, where there is none by a digest
+of the column, and else by comparing a keyed hash of each.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -140,9 +140,11 @@ def plan_of(context: RoleContext, kept: Kept | None, sizes: Sizes) -> Steps[Plan
     if kept is not None:
         if context.cache.version is not None and context.cache.version == kept.state.version:
             return Same(kept, kept.state)
-        source = yield from _digest(context)
-        if source.digest == kept.state.rows_digest:
-            return Same(kept, replace(kept.state, version=source.version))
+        # Another version is seldom the same rows; where there is no version, they often are.
+        if context.cache.version is None:
+            source = yield from _digest(context)
+            if source.digest == kept.state.rows_digest:
+                return Same(kept, kept.state)
         changed = yield from _compare(context, kept, sizes)
         if changed is not None:
             return changed
