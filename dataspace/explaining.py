@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -12,6 +13,7 @@ from contracts.authoring import policy_from
 from contracts.evaluation import Decision, Facts, Request, decide
 from contracts.odrl import Agreement, Offer
 from contracts.party import Party
+from dataspace.computing.budgets import spent
 from dataspace.computing.permission import consent_of
 from dataspace.identity.tokens import MAX_ZONES
 from dataspace.settings import ParticipantKind
@@ -44,6 +46,8 @@ class UseOnTrial(BaseModel):
     consent: bool | None = None
     approved: bool | None = None
     use_count: int | None = Field(default=None, ge=0)
+    epsilon: Decimal | None = Field(default=None, gt=0)
+    epsilon_spent: Decimal | None = Field(default=None, ge=0)
     at: AwareDatetime | None = None
 
     @model_validator(mode="after")
@@ -67,6 +71,7 @@ def decide_on_trial(node: Node, asked: UseOnTrial) -> Decision:
         computation=asked.computation,
         min_cohort=asked.min_cohort,
         spatial=asked.spatial,
+        epsilon=asked.epsilon,
     )
     given = {
         "use_count": asked.use_count,
@@ -75,6 +80,7 @@ def decide_on_trial(node: Node, asked: UseOnTrial) -> Decision:
         "grade": asked.grade,
         "consent": asked.consent,
         "approved": asked.approved,
+        "epsilon_spent": asked.epsilon_spent,
     }
     facts = {**known, **{name: value for name, value in given.items() if value is not None}}
     now = asked.at or datetime.now(UTC)
@@ -106,6 +112,7 @@ def _policy_and_facts(node: Node, asked: UseOnTrial) -> tuple[Offer | Agreement,
     else:
         with node.store.transaction() as tx:
             row = node.datasets.get(tx, agreement.dataset)
+            known["epsilon_spent"] = spent(tx, agreement.dataset, agreement.consumer)
         known["grade"] = row.grade
         known["consent"] = consent_of(open_source(row.source))
     return Agreement.model_validate(agreement.document), known

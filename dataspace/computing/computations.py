@@ -41,7 +41,7 @@ from ledger.entry import EntryType
 from privacy.errors import Withheld
 from privacy.kinds import CONSUMER
 from privacy.kinds import kind as kind_named
-from privacy.paillier import PrivateKey, generate_keypair
+from privacy.paillier import PrivateKey, generate
 from privacy.partial import least_providers
 from privacy.transcript import Transcribed
 
@@ -80,6 +80,11 @@ class Computations:
         """The private key of a running order of ours, if its kind has one."""
         return self._keys.get(computation_id)
 
+    def _forget_key(self, computation_id: str) -> None:
+        key = self._keys.pop(computation_id, None)
+        if key is not None:
+            key.wipe()
+
     # ---- consumer ---------------------------------------------------------------------------
 
     def order(self, asked: ComputationRequest) -> ComputationRow:
@@ -88,7 +93,7 @@ class Computations:
         kind = kind_named(asked.kind)
         verify_counts(kind, asked)
         parts = [find_part(self._node, kind, one, asked) for one in asked.agreements]
-        key = generate_keypair(KEY_BITS) if kind.needs_key else None
+        key = generate(KEY_BITS) if kind.needs_key else None
         order = make_order(self._node, kind, asked, parts, key.public_key if key else None)
         jws = sign_order(order, self._node.identity.key, self._node.identity.kid, "Ed25519")
         row = ComputationRow(
@@ -284,7 +289,7 @@ class Computations:
     ) -> None:
         """Store how our role ended, with its evidence, and tell the other side. `excluded` of our
         rows had no usable identifier, where they were read in this life of the node."""
-        self._keys.pop(computation_id, None)
+        self._forget_key(computation_id)
         spools = self._running.spools
         if isinstance(end, Transcribed) and end.outcome.attachment is not None:
             spools.keep_result(computation_id, end.outcome.attachment)
@@ -365,7 +370,7 @@ class Computations:
         row.reason, row.clause, row.remedy = reason, clause, remedy
         row.refused_by = refused_by or row.refused_by
         tx.add(row)
-        self._keys.pop(row.id, None)
+        self._forget_key(row.id)
         self._node.evidence.record(
             tx,
             EntryType.REFUSED if status == REFUSED else EntryType.FAILED,

@@ -13,7 +13,8 @@ from sqlmodel import Session, col, select
 from connectors.personal import ConsentedSource
 from connectors.source import open_source
 from connectors.table import Reading, Use
-from contracts.order import ComputationOrder, open_order
+from contracts.order import ComputationOrder, OrderParticipant, open_order
+from dataspace.canonical import canonical_hash
 from dataspace.computing.inbox import Inbox
 from dataspace.computing.parameters import RowsOf, parameters_of
 from dataspace.computing.queue import Waiting, choose_next
@@ -176,9 +177,7 @@ class Running:
             ConsumerSecrets(key) if key is not None else None,
             workers=node.workers,
             spool=self.spools.open(row.id),
-            cache=self.spools.cache(cached_under, self._version(me.agreement))
-            if kind.caches
-            else None,
+            cache=self.spools.cache(cached_under, self._version(me)) if kind.caches else None,
             present=self._present(order) if kind.partial and row.role == CONSUMER else None,
         )
         dids = {part.role: part.did for part in order.participants}
@@ -219,15 +218,19 @@ class Running:
         use = Use(purpose=order.purpose, recipient=order.consumer, at=datetime.now(UTC))
         return node.datasets.read(dataset, me.columns, use=use)
 
-    def _version(self, agreement_id: str | None) -> str | None:
-        """The content version of the dataset of an agreement that this node provides. None where
-        it does not tell which rows may be used: a consent can end without a change of the file."""
-        if agreement_id is None:
+    def _version(self, me: OrderParticipant) -> str | None:
+        """A name of the rows that our part of an order would read. None where nothing names them
+        before they are read: a consent can end without a change of any file."""
+        if me.agreement is None:
             return None
         with self._node.store.transaction() as tx:
-            agreement = tx.get_one(AgreementRow, agreement_id)
-            source = open_source(self._node.datasets.get(tx, agreement.dataset).source)
-        return None if isinstance(source, ConsentedSource) else source.version()
+            agreement = tx.get_one(AgreementRow, me.agreement)
+            dataset = self._node.datasets.get(tx, agreement.dataset)
+        source = open_source(dataset.source)
+        if isinstance(source, ConsentedSource):
+            return None
+        named = {"content": source.version(), "read": dict(me.columns), "columns": dataset.columns}
+        return canonical_hash(named)
 
 
 def own_reading(node: Node, own: Mapping[str, Any]) -> Reading:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,8 @@ class DirectorySpool:
 
     def put(self, name: str, content: bytes) -> None:
         path = self._file(name)
-        fresh = path.with_name(f".{name}.new")
+        # Two runs under one agreement share a cache, and may write at once.
+        fresh = path.with_name(f".{name}.{secrets.token_hex(4)}")
         self._write(fresh, content, os.O_TRUNC)
         fresh.replace(path)
 
@@ -92,9 +94,15 @@ class Spools:
 
     def cache(self, agreement_id: str, version: str | None) -> Cache:
         """What the runs under this agreement share; `version` is that of the own rows now."""
-        name = hashlib.sha256(agreement_id.encode()).hexdigest()[:40]
-        sealing = Sealing.under(self._key, name.encode())
-        return Cache(DirectorySpool(self._caches / name), sealing, version)
+        path = self._cache_path(agreement_id)
+        return Cache(DirectorySpool(path), Sealing.under(self._key, path.name.encode()), version)
+
+    def forget(self, agreement_id: str) -> None:
+        """Remove the cache of an agreement: with its keys goes what could link old queries."""
+        shutil.rmtree(self._cache_path(agreement_id), ignore_errors=True)
+
+    def _cache_path(self, agreement_id: str) -> Path:
+        return self._caches / hashlib.sha256(agreement_id.encode()).hexdigest()[:40]
 
     def keep_result(self, order_id: str, name: str) -> None:
         """Keep the file `name` of a spool as the result of its order."""

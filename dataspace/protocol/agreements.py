@@ -231,6 +231,7 @@ class Agreements:
             # Ending one may have ended another of the same computation.
             if TransferState(transfer.state) not in TERMINAL:
                 self._node.transfers.end(tx, transfer, f"The agreement was ended: {reason}", by=by)
+        self._node.running.spools.forget(row.id)
 
     def _get(self, tx: Session, agreement_id: str) -> AgreementRow:
         row = tx.get(AgreementRow, agreement_id)

@@ -1,10 +1,12 @@
 """Kinds of computation between real nodes, against the plain truth; and what ends one early."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connectors.personal import ConsentBook
 from dataspace.client import ApiError, Failed, Refused
 from dataspace.demo import truth
 
@@ -53,6 +55,28 @@ def test_counts_alone(city: City) -> None:
     }
     two = city.compute("psi-cardinality/2", ["residents", "contracts"])
     assert two.value == {"count": expected}
+
+
+def test_three_sets_have_in_common_what_they_have_in_common(city: City) -> None:
+    patients = truth.people(
+        truth.consented(
+            truth.rows(city.data / "health.csv"),
+            ConsentBook.load(city.data / "consents.jsonl"),
+            subject="resident_id",
+            columns=("resident_id",),
+            purpose=PURPOSE,
+            recipient=city.node("institute").did,
+            at=datetime.now(UTC),
+        ),
+        "resident_id",
+        "resident-id/1",
+    )
+    every = people(city, "residents") & people(city, "contracts") & patients
+    size = city.compute("psi-multi-cardinality/1", ["residents", "health", "contracts"])
+    assert size.value == {"count": len(every)}
+    own_and_two = people(city, "screening") & people(city, "residents") & people(city, "contracts")
+    which = city.compute("psi-multi/1", ["residents", "contracts"], own=own(city, "screening"))
+    assert which.value == {"count": len(own_and_two), "identifiers": sorted(own_and_two)}
 
 
 def test_a_provider_that_refuses_is_left_out_where_the_kind_allows_it_and_ends_it_elsewhere(

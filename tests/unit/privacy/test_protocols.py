@@ -411,5 +411,5 @@ def test_inputs_do_not_show_their_rows():
 
 
 def test_an_unknown_kind_names_the_known_ones():
-    with pytest.raises(InputRejected, match=r"'psi/9'; known: aggregate/1, private-sum/1, psi"):
+    with pytest.raises(InputRejected, match=r"'psi/9'; known: aggregate-partial/1, aggregate/1, "):
         kind("psi/9")
