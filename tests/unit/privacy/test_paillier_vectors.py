@@ -174,6 +174,9 @@ def test_an_addition_past_the_room_is_refused_before_it_is_done(public_key):
     many = EncryptedVector(public_key, vector.layout, 1000, (None,) * 5, 1)  # type: ignore[arg-type]
     with pytest.raises(InputRejected, match="room for the sum of 2 values, not of 5"):
         sum_vector(many)
+    two = EncryptedVector(public_key, vector.layout, 400, (None,) * 2, 2)  # type: ignore[arg-type]
+    with pytest.raises(InputRejected, match="not of 4"):
+        sum_vector(two)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +199,8 @@ def test_a_layout_that_cannot_be_is_rejected(public_key, declared, reason):
 def test_sixty_three_values_of_32_bits_share_a_ciphertext():
     assert SlotLayout(key_bits=2048, value_bits=32).slots == 63
     assert SlotLayout(key_bits=3072, value_bits=32).slots == 95
+    # Two slots of 1023 bits would fit 2046 bits, and some keys have plaintexts of 2045 only.
+    assert SlotLayout(key_bits=2048, value_bits=1023).slots == 1
     assert SlotLayout(key_bits=2048, value_bits=2045).slots == 1
 
 
