@@ -356,7 +356,11 @@ def test_work_is_done_in_pieces_that_can_be_sent_to_other_processes(monkeypatch)
     assert {"encrypt_piece", "add_piece", "finish_piece", "mask_piece"} <= workers.works
 
 
-@pytest.mark.parametrize("number", [0, PUBLIC.n, PUBLIC.n**2, KEY.p, KEY.q * 7])
+@pytest.mark.parametrize(
+    "number",
+    [0, PUBLIC.n, PUBLIC.n**2, KEY.p, KEY.q * 7],
+    ids=["zero", "modulus", "its square", "a prime", "a multiple of the other"],
+)
 @pytest.mark.parametrize("matched", [True, False])
 def test_a_number_that_is_no_ciphertext_is_refused_whether_its_point_is_common_or_not(
     number, matched
