@@ -341,7 +341,7 @@ def verify_rows(
 def _verify_identifiers(identifiers: tuple[str, ...]) -> None:
     bad = sum(
         not 1 <= len(identifier) <= MAX_IDENTIFIER_CHARACTERS
-        or any("\ud800" <= character <= "\udfff" for character in identifier)
+        or not (identifier.isascii() or _is_unicode(identifier))
         for identifier in identifiers
     )
     if bad:
@@ -349,6 +349,10 @@ def _verify_identifiers(identifiers: tuple[str, ...]) -> None:
             f"column identifier: {bad} rows are empty, longer than {MAX_IDENTIFIER_CHARACTERS} "
             "characters or not valid Unicode"
         )
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _verify_values(values: tuple[int, ...]) -> None:

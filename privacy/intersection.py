@@ -2,16 +2,17 @@
 
 All four kinds compare the sets in buckets (`privacy.exchange`). The party that would disclose, a
 provider, is the gate: it learns how many are common, applies the minimum cohort to the whole, and
-only then sends what lets the other one read the result. They hold for semi-honest parties.
+only then says which of the other's points matched, one bit each. They hold for semi-honest parties.
 
-What holds against a guest that does not follow the protocol. It cannot skip the check: what lets it
-read the result is sent after all buckets were compared. It cannot raise the size by invented points
-in `raised`: they would have to equal points under the gate's key that it has not seen. Strangers in
-its own set do not help, as only matches count. What remains: it may put one person into its set
-under k different keys and raise a k-th part of the gate's set under each; then it reaches a cohort
-of k with probability 1/k and else is held back. Excluding this needs a proof that one key was used
-throughout. And it may always fill its set with k - 1 persons it knows to be in the gate's. Against
-both there are budgets of uses and the evidence of every run, not this protocol.
+What holds against a guest that does not follow the protocol. It cannot skip the check: without the
+gate's key it cannot compare anything itself, and the bits come after all buckets were compared. It
+cannot raise the size by invented points in `raised`: they would have to equal points under the
+gate's key that it never sees. Strangers in its own set do not help, as only matches count. What
+remains: it may put one person into its set under k different keys and raise a k-th part of the
+gate's set under each; then it reaches a cohort of k with probability 1/k and else is held back.
+Excluding this needs a proof that one key was used throughout. And it may always fill its set with
+k - 1 persons it knows to be in the gate's. Against both there are budgets of uses and the evidence
+of every run, not this protocol.
 """
 
 import json
@@ -39,7 +40,14 @@ from privacy.exchange import (
 from privacy.noise import cohort_threshold, noisy_count, verify_epsilon
 from privacy.role import JsonValue, Outcome, Role, Steps, receive, send
 from privacy.spool import Spool
-from privacy.wire import NUMBER_BYTES, encode_number, parse_number
+from privacy.wire import (
+    NUMBER_BYTES,
+    encode_bits,
+    encode_number,
+    limit_of_bits,
+    parse_bits,
+    parse_number,
+)
 
 LEFT, RIGHT, SENDER = "left", "right", "sender"
 # More identifiers than this are an attachment: a file with one JSON text a line.
@@ -137,9 +145,10 @@ def _meet_consumer(context: RoleContext, *, ordered: bool) -> Steps[tuple[Met, i
     def take(compared: Compared) -> Steps[None]:
         yield from ()
         keep_count(spool, compared)
-        spool.put(f"theirs-{compared.number}", b"".join(compared.theirs))
+        common = compared.common()
+        matches = [point in common for point in compared.theirs]
+        spool.put(f"result-{compared.number}", encode_bits(matches))
         if ordered:
-            common = compared.common()
             matched = [
                 name
                 for name, point in zip(compared.own, compared.own_raised, strict=True)
@@ -152,12 +161,11 @@ def _meet_consumer(context: RoleContext, *, ordered: bool) -> Steps[tuple[Met, i
 
 
 def _disclose(context: RoleContext, met: Met, count: int) -> Steps[None]:
-    """Apply the cohort, then let the consumer read which of its own are common: its points under
-    both keys."""
+    """Apply the cohort, then tell the consumer which of its points are common."""
     yield from withhold_below(count, context.parameters.min_cohort, tell={CONSUMER: "verdict"})
     yield from send(CONSUMER, "verdict", released())
     for number in range(met.of):
-        yield from send(CONSUMER, "result", context.spool.get(f"theirs-{number}") or b"")
+        yield from send(CONSUMER, "result", context.spool.get(f"result-{number}") or b"")
 
 
 def _sender(context: RoleContext) -> Role:
@@ -183,32 +191,22 @@ def _receiver(context: RoleContext, *, ordered: bool) -> Role:
     def take(compared: Compared) -> Steps[None]:
         yield from ()
         spool.put(f"own-{compared.number}", _encode_lines(compared.own))
-        spool.put(f"theirs-{compared.number}", b"".join(compared.theirs))
 
     met = yield from guest(context, SENDER, shape_of(context.parameters, ordered=ordered), take)
     yield from receive_verdict(SENDER, "verdict", 0)
     spool.remove(IDENTIFIERS_FILE)
     count = 0
     for number in range(met.of):
-        size = met.padded() * met.width
-        payload = yield from receive(SENDER, "result", size)
-        if len(payload) != size:
-            raise ProtocolViolation(f"{SENDER} sent a result of {len(payload)} bytes, not {size}")
-        theirs = set(_cut(spool.get(f"theirs-{number}") or b"", met.width))
-        own = _parse_lines(spool.get(f"own-{number}"))
-        common = [
-            name
-            for name, point in zip(own, _cut(payload, met.width), strict=True)
-            if name is not None and point in theirs
-        ]
+        payload = yield from receive(SENDER, "result", limit_of_bits(met.padded()))
+        matches = parse_bits(payload, SENDER, met.padded())
+        own = list(_parse_lines(spool.get(f"own-{number}")))
+        common = [name for name, match in zip(own, matches, strict=True) if match]
+        if None in common:
+            raise ProtocolViolation(f"{SENDER} claims to know identifiers that nobody has")
         spool.append(IDENTIFIERS_FILE, _encode_lines(common))
         count += len(common)
     verify_released_cohort(count, context.parameters.min_cohort, SENDER)
     return identifiers_outcome(spool, count, met.own.report())
-
-
-def _cut(content: bytes, width: int) -> list[bytes]:
-    return [content[start : start + width] for start in range(0, len(content), width)]
 
 
 def _counted(context: RoleContext) -> Role:

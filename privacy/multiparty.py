@@ -33,9 +33,12 @@ from privacy.ring import (
 from privacy.role import JsonValue, Outcome, Progress, Role, Steps, receive, send
 from privacy.wire import (
     NUMBER_BYTES,
+    encode_bits,
     encode_number,
     encode_points,
+    limit_of_bits,
     limit_of_points,
+    parse_bits,
     parse_number,
 )
 
@@ -200,7 +203,7 @@ def _intersection_provider(context: RoleContext) -> Role:
         return Outcome(None, own.report())
     theirs = yield from receive_shortened(CONSUMER, "raised", room)
     found = [shorten(point) in theirs for point in of_consumer]
-    yield from _gate(context, sum(found), _encode_flags(found))
+    yield from _gate(context, sum(found), encode_bits(found))
     return Outcome({"count": sum(found)}, own.report())
 
 
@@ -221,25 +224,6 @@ def _send_sealed(
     yield from send(CONSUMER, "common", encode_points(sorted(sealed + strangers)))
 
 
-def _encode_flags(flags: Sequence[bool]) -> bytes:
-    """Write one bit for each flag, the first one highest, the last byte filled with zeros."""
-    bits = "".join("1" if flag else "0" for flag in flags)
-    size = _flag_bytes(len(flags))
-    return int(bits.ljust(8 * size, "0") or "0", 2).to_bytes(size, "big")
-
-
-def _flag_bytes(count: int) -> int:
-    return -(-count // 8)
-
-
-def _parse_flags(encoded: bytes, sender: str, count: int) -> list[bool]:
-    """Read what `_encode_flags` wrote."""
-    flags = [bool(byte >> bit & 1) for byte in encoded for bit in range(7, -1, -1)]
-    if len(encoded) != _flag_bytes(count) or any(flags[count:]):
-        raise ProtocolViolation(f"{sender} sent no list of {count} flags")
-    return flags[:count]
-
-
 def _intersection_consumer(context: RoleContext) -> Role:
     """Commit to the own set, raise what the providers have in common, and read the flags."""
     first, second = context.providers[:2]
@@ -255,8 +239,8 @@ def _intersection_consumer(context: RoleContext) -> Role:
     yield Progress(total=len(mine) + len(theirs))
     raised = yield from raise_all(context, key, theirs, first)
     yield from send(second, "raised", encode_shortened([shorten(point) for point in raised]))
-    body = yield from receive_verdict(second, "result", _flag_bytes(len(mine)))
-    found = _parse_flags(body, second, len(mine))
+    body = yield from receive_verdict(second, "result", limit_of_bits(len(mine)))
+    found = parse_bits(body, second, len(mine))
     if sum(found) > len(theirs):
         raise ProtocolViolation(f"{second} found more common elements than there can be")
     verify_released_cohort(sum(found), context.parameters.min_cohort, second)

@@ -73,3 +73,23 @@ def parse_number(payload: bytes, sender: str) -> int:
             f"{sender} sent a number of {len(payload)} bytes, {NUMBER_BYTES} expected"
         )
     return int.from_bytes(payload, "big")
+
+
+def limit_of_bits(count: int) -> int:
+    """The size in bytes of `count` bits."""
+    return -(-count // 8)
+
+
+def encode_bits(bits: Sequence[bool]) -> bytes:
+    """Write one bit for each truth value, the first one highest, the last byte filled with 0."""
+    size = limit_of_bits(len(bits))
+    text = "".join("1" if bit else "0" for bit in bits).ljust(8 * size, "0")
+    return int("0" + text, 2).to_bytes(size, "big")
+
+
+def parse_bits(payload: bytes, sender: str, expected: int) -> list[bool]:
+    """Read `expected` bits that `encode_bits` wrote."""
+    text = "".join(f"{byte:08b}" for byte in payload)
+    if len(payload) != limit_of_bits(expected) or "1" in text[expected:]:
+        raise ProtocolViolation(f"{sender} sent no list of {expected} bits")
+    return [bit == "1" for bit in text[:expected]]

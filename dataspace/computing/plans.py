@@ -152,9 +152,8 @@ def _compared_bytes(asked: Question, shape: Shape) -> int:
 def _psi_2(asked: Question) -> Plan:
     shape = shape_of(asked.parameters)
     plan = _buckets(asked, SENDER, CONSUMER, shape)
-    # The consumer's points under both keys go back to it.
-    result = plan.parties[CONSUMER].masked * _compared_bytes(asked, shape)
-    return _with_moved(plan, SENDER, CONSUMER, result)
+    # One bit for each of the consumer's points.
+    return _with_moved(plan, SENDER, CONSUMER, -(-plan.parties[CONSUMER].masked // 8))
 
 
 def _psi_count(asked: Question) -> Plan:

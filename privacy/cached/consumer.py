@@ -28,7 +28,6 @@ from privacy.cached.frames import (
     raise_all,
     receive_frame,
     send_all,
-    unpack_bits,
 )
 from privacy.cached.rows import Sizes
 from privacy.computation import RoleContext
@@ -40,7 +39,7 @@ from privacy.disclosure import (
 from privacy.errors import ProtocolViolation
 from privacy.intersection import IDENTIFIERS_FILE, MAX_IDENTIFIERS_IN_VALUE
 from privacy.role import Outcome, Progress, Role, Steps, send
-from privacy.wire import POINT_BYTES
+from privacy.wire import POINT_BYTES, parse_bits
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def _receive_result(
     common: set[str] = set()
     for query, count in zip(queries, counts, strict=True):
         part, body = body[: -(-len(query) // 8)], body[-(-len(query) // 8) :]
-        bits = unpack_bits(part, len(query), SENDER)
+        bits = parse_bits(part, SENDER, len(query))
         found = {name for name, bit in zip(query.values(), bits, strict=True) if bit}
         if len(found) > count or not common.isdisjoint(found):
             raise ProtocolViolation(f"{SENDER} sent a result that no set can have")

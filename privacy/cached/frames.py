@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from privacy.cached.files import RECORD_BYTES, Table
 from privacy.cached.rows import Sizes
 from privacy.computation import RoleContext
-from privacy.errors import ProtocolViolation
 from privacy.exchange import mask_piece, raise_piece
 from privacy.masking import MaskingKey
 from privacy.role import Steps, receive, send
@@ -76,18 +75,3 @@ def mask_all(context: RoleContext, scalar: bytes, identifiers: Sequence[str]) ->
     key = MaskingKey(scalar)
     pieces = [(key, piece) for piece in pieces_of(identifiers)]
     return (yield from spread(context.workers, mask_piece, pieces))
-
-
-def pack_bits(bits: Sequence[bool]) -> bytes:
-    """Write bits, the first one highest, the last byte filled up with zeros."""
-    size = -(-len(bits) // 8)
-    text = "".join("1" if bit else "0" for bit in bits).ljust(8 * size, "0")
-    return int("0" + text, 2).to_bytes(size, "big")
-
-
-def unpack_bits(content: bytes, count: int, sender: str) -> list[bool]:
-    """Read `count` bits that `pack_bits` wrote."""
-    text = "".join(f"{byte:08b}" for byte in content)
-    if len(content) != -(-count // 8) or "1" in text[count:]:
-        raise ProtocolViolation(f"{sender} sent bits that are not {count}")
-    return [bit == "1" for bit in text[:count]]

@@ -26,7 +26,6 @@ from privacy.cached.frames import (
     frame_counts,
     mask_all,
     next_agreed,
-    pack_bits,
     raise_all,
     receive_frame,
     receive_table,
@@ -47,7 +46,7 @@ from privacy.computation import CONSUMER, RoleContext
 from privacy.disclosure import released, withhold_below
 from privacy.errors import ProtocolViolation
 from privacy.role import Outcome, Progress, Role, Steps, receive, send
-from privacy.wire import POINT_BYTES, encode_points, verify_ascending
+from privacy.wire import POINT_BYTES, encode_bits, encode_points, verify_ascending
 
 
 def start_sender(context: RoleContext, sizes: Sizes) -> Role:
@@ -64,7 +63,7 @@ def start_sender(context: RoleContext, sizes: Sizes) -> Role:
     matched = yield from _compare(context, kept, asked, sizes)
     count = sum(map(sum, matched))
     yield from withhold_below(count, min_cohort, tell={CONSUMER: "result"})
-    yield from send(CONSUMER, "result", released(b"".join(map(pack_bits, matched))))
+    yield from send(CONSUMER, "result", released(b"".join(map(encode_bits, matched))))
     rows, distinct = kept.state.rows, kept.state.distinct
     report = {"rows": rows, "distinct": distinct, "duplicates": rows - distinct, "masked": masked}
     return Outcome({"count": count}, report)

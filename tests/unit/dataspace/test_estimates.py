@@ -150,8 +150,9 @@ def test_the_figures_are_those_of_the_protocol() -> None:
     assert found.computing_s == pytest.approx(100_000 * ((97e-6 + 70e-6) / 2 + 10e-6))
     # 40 bits and 2 x 17 of the size make ten bytes of a compared point.
     assert found.parties[CONSUMER].sent_bytes == 100_000 * (33 + 10)
-    assert found.parties["sender"].sent_bytes == 100_000 * (33 + 10)
-    assert found.moving_s == pytest.approx(100_000 * 86 / LINK_BYTES_S)
+    # The sender answers with a bit for each point it was sent.
+    assert found.parties["sender"].sent_bytes == 100_000 * 33 + 100_000 // 8
+    assert found.moving_s == pytest.approx(100_000 * (76 + 1 / 8) / LINK_BYTES_S)
 
 
 def test_more_workers_here_make_only_this_partys_part_faster() -> None:

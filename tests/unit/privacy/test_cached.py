@@ -18,14 +18,14 @@ from privacy.cached.files import (
     Table,
     load_state,
 )
-from privacy.cached.frames import ANSWER, CHANGED, HELLO, SAME, pack_bits, unpack_bits
+from privacy.cached.frames import ANSWER, CHANGED, HELLO, SAME
 from privacy.computation import CONSUMER, CheckedRows, Inputs, Parameters, RoleContext
 from privacy.disclosure import released
 from privacy.errors import PrivacyError, ProtocolViolation, Withheld
 from privacy.masking import MaskingKey
 from privacy.role import Outcome, Progress, Receive, Role, Send, run_in_memory
 from privacy.spool import Cache, MemorySpool, Sealing
-from privacy.wire import COUNT_BYTES, encode_points
+from privacy.wire import COUNT_BYTES, encode_bits, encode_points, parse_bits
 from privacy.workers import InThisThread
 
 SENDER = "sender"
@@ -425,7 +425,7 @@ def test_the_consumers_points_come_not_back_as_the_senders(pair: Pair) -> None:
     [
         (b"\xff", "not 2"),
         (b"\xfc\xfc", "no set can have"),
-        (b"\x00\x01", "bits that are not 6"),
+        (b"\x00\x01", "no list of 6 bits"),
     ],
 )
 def test_results_that_no_set_can_have_are_refused(pair: Pair, body: bytes, said: str) -> None:
@@ -444,7 +444,7 @@ def test_a_violation_leaves_nothing_that_later_answers_wrongly(pair: Pair) -> No
 
 @given(st.lists(st.booleans(), max_size=40))
 def test_bits_read_back_as_written(bits: list[bool]) -> None:
-    assert unpack_bits(pack_bits(bits), len(bits), SENDER) == bits
+    assert parse_bits(encode_bits(bits), SENDER, len(bits)) == bits
 
 
 @given(st.sets(st.binary(min_size=3, max_size=3), max_size=40), st.binary(min_size=3, max_size=3))

@@ -331,8 +331,8 @@ def test_a_consumer_refuses_a_count_below_the_cohort_or_beyond_any_set():
     [
         (b"\x01\x80", "released a cohort below the agreed minimum"),
         (b"\x01\xf8", "more common elements than there can be"),
-        (b"\x01\xf1", "no list of 5 flags"),
-        (b"\x01", "no list of 5 flags"),
+        (b"\x01\xf1", "no list of 5 bits"),
+        (b"\x01", "no list of 5 bits"),
     ],
 )
 def test_a_consumer_refuses_flags_that_no_honest_gate_sends(flags, reason):
