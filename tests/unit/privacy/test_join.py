@@ -142,6 +142,26 @@ def test_a_consumer_sums_its_own_values_over_what_a_provider_has():
     assert outcomes[PROVIDER].value == {"count": 4}
 
 
+@pytest.mark.parametrize("side", [PROVIDER, CONSUMER])
+def test_a_consumer_sums_its_own_values_by_groups_of_either_side(side):
+    groups = ("east", "east", "west", "west")
+    own = {
+        PROVIDER: Inputs(tuple("abcd"), (), groups if side == PROVIDER else ()),
+        CONSUMER: Inputs(tuple("abcd"), (1, 2, 3, 5), groups if side == CONSUMER else ()),
+    }
+    parameters = parameters_of(2, groups=GROUPS, groupsOf=side, statistics=["sum"])
+    assert run(own, parameters, PRIVATE_SUM_OWN)[CONSUMER].value == {
+        "count": 4,
+        "sum": "11",
+        "groups": {
+            "east": {"count": 2, "sum": "3"},
+            "west": {"count": 2, "sum": "8"},
+            "north": {"count": 0, "sum": "0"},
+        },
+        "withheld": [],
+    }
+
+
 @st.composite
 def grouped_rows(draw):
     """Rows of both, the side that has groups, and each identifier's group."""

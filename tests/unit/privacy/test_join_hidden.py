@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 
@@ -209,6 +210,17 @@ def test_sets_below_the_minimum_end_it_before_anything_is_masked():
 def test_groups_are_refused_as_left_would_count_them():
     with pytest.raises(InputRejected, match="private-sum/2 has groups"):
         roles_of(groups=("east",), groupsOf=LEFT)
+
+
+def test_a_noisy_count_decides_and_is_what_is_told():
+    asked = {"epsilon": Decimal(10), "statistics": ["count"]}
+    spools = new_spools()
+    told = run_in_memory(roles_of(2, spools=spools, **asked))[CONSUMER].value["count"]
+    [noise] = json.loads(spools[LEFT].get("with-dummies.noise"))
+    assert told == 6 + noise
+    # The threshold for 8 is 9: noise of 3 has odds below e^-30.
+    with pytest.raises(Withheld):
+        run_in_memory(roles_of(8, **asked))
 
 
 def context_of(party):
