@@ -154,13 +154,8 @@ ComputeInClear: TypeAlias = Callable[[Mapping[str, Inputs], Parameters], JsonVal
 VerifySettings: TypeAlias = Callable[[Parameters], None]
 
 
-def no_settings(parameters: Parameters) -> None:
-    """Raise InputRejected where a kind that has no settings is given some, or noise."""
-    if parameters.settings:
-        names = ", ".join(sorted(parameters.settings))
-        raise InputRejected(f"parameters: this computation has no setting {names}")
-    if parameters.epsilon is not None:
-        raise InputRejected("epsilon: this computation adds no noise")
+def any_settings(parameters: Parameters) -> None:
+    """Accept what settings there are."""
 
 
 @dataclass(frozen=True)
@@ -169,11 +164,11 @@ class Kind:
 
     `leakage` and `columns` go by role; "provider" stands for every provider where they are alike.
     `result` describes the value of each party's `Outcome`, in words. `optional` are columns, by
-    role, that it may bring besides. `resumable`: after a crash of a party the run goes on from what
-    the spools hold. `caches`: runs under one agreement share a cache. `adds_noise`: an order of it
-    may have an epsilon. `partial`: it can do without some providers. `start_role`,
-    `compute_in_clear` and `check_settings` are the protocol's own; use `start`, `reference` and
-    `verify_parameters`, which check first.
+    role, that it may bring besides; `settings` the names of parameters an order of it may have.
+    `resumable`: after a crash of a party the run goes on from what the spools hold. `caches`: runs
+    under one agreement share a cache. `adds_noise`: an order of it may have an epsilon. `partial`:
+    it can do without some providers. `start_role`, `compute_in_clear` and `check_settings` are the
+    protocol's own; use `start`, `reference` and `verify_parameters`, which check first.
     """
 
     name: str
@@ -188,7 +183,8 @@ class Kind:
     party_names: Callable[[int], tuple[str, ...]]
     start_role: StartRole
     compute_in_clear: ComputeInClear
-    check_settings: VerifySettings = no_settings
+    settings: tuple[str, ...] = ()
+    check_settings: VerifySettings = any_settings
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     resumable: bool = False
     caches: bool = False
@@ -288,6 +284,14 @@ class Kind:
         verify_min_cohort_parameter(parameters.min_cohort)
         if parameters.groups or any("group" in columns for columns in self.columns.values()):
             verify_group_list(parameters.groups)
+        for name in parameters.settings:
+            if name not in self.settings:
+                known = f"it has {', '.join(self.settings)}" if self.settings else "it has none"
+                raise InputRejected(
+                    f"parameters: {self.name} has no setting {name[:80]!r}; {known}"
+                )
+        if parameters.epsilon is not None and not self.adds_noise:
+            raise InputRejected(f"epsilon: {self.name} adds no noise")
         self.check_settings(parameters)
 
     def _checked(self, role: str, rows: Rows, parameters: Parameters) -> Rows:

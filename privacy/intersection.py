@@ -57,29 +57,11 @@ BUCKET_SETTINGS = ("bucketElements", "falsePositiveBits")
 
 
 def check_settings(parameters: Parameters) -> None:
-    """Take `falsePositiveBits` (30 to 64; 40 where it is left out), `bucketElements` (1,024 to
-    2^20; 2^17) and nothing else. Raises InputRejected."""
-    if parameters.epsilon is not None:
-        raise InputRejected("epsilon: this computation adds no noise")
-    check_counting(parameters)
-
-
-def check_counting(parameters: Parameters) -> None:
-    """Take the same settings, and an epsilon. Raises InputRejected."""
-    refuse_unknown(parameters, *BUCKET_SETTINGS)
+    """Take `falsePositiveBits` from 30 to 64 (40 where it is left out), `bucketElements` from 1,024
+    to 2^20 (2^17), and an epsilon that noise can be drawn for. Raises InputRejected."""
     shape_of(parameters)
     if parameters.epsilon is not None:
         verify_epsilon(parameters.epsilon)
-
-
-def refuse_unknown(parameters: Parameters, *known: str) -> None:
-    """Raise InputRejected for a setting that is not among those `known`."""
-    for name in parameters.settings:
-        if name not in known:
-            raise InputRejected(
-                f"parameters: there is no setting {name[:80]!r} in this kind; "
-                f"it has {', '.join(known)}"
-            )
 
 
 def shape_of(parameters: Parameters, *, ordered: bool = False) -> Shape:
@@ -297,6 +279,7 @@ INTERSECTION_2 = Kind(
     party_names=lambda _: (SENDER,),
     start_role=_start_intersection,
     compute_in_clear=_intersection_in_clear,
+    settings=BUCKET_SETTINGS,
     check_settings=check_settings,
     resumable=True,
 )
@@ -322,6 +305,7 @@ BOTH = Kind(
     party_names=lambda _: (SENDER,),
     start_role=_start_both,
     compute_in_clear=_intersection_in_clear,
+    settings=BUCKET_SETTINGS,
     check_settings=check_settings,
     resumable=True,
 )
@@ -344,7 +328,8 @@ COUNT = Kind(
     party_names=lambda _: (SENDER,),
     start_role=_start_count,
     compute_in_clear=_count_in_clear,
-    check_settings=check_counting,
+    settings=BUCKET_SETTINGS,
+    check_settings=check_settings,
     resumable=True,
     adds_noise=True,
 )
@@ -404,7 +389,8 @@ CARDINALITY_2 = Kind(
     party_names=lambda _: (LEFT, RIGHT),
     start_role=_start_cardinality,
     compute_in_clear=_cardinality_in_clear,
-    check_settings=check_counting,
+    settings=BUCKET_SETTINGS,
+    check_settings=check_settings,
     resumable=True,
     adds_noise=True,
 )

@@ -28,7 +28,7 @@ from privacy.disclosure import MIN_COHORT, receive_verdict
 from privacy.errors import InputRejected, Withheld
 from privacy.exchange import Compared, gate, guest
 from privacy.join_sides import Join
-from privacy.join_values import MAX_IDENTIFIERS, decide, question_of, told
+from privacy.join_values import MAX_IDENTIFIERS, SETTINGS, decide, question_of, told
 from privacy.role import JsonValue, Outcome, Role, Steps
 
 LEFT, RIGHT, PROVIDER = "left", "right", "provider"
@@ -226,6 +226,7 @@ PRIVATE_SUM_2 = Kind(
     party_names=lambda _: (LEFT, RIGHT),
     start_role=_start,
     compute_in_clear=join_in_clear(LEFT, RIGHT),
+    settings=SETTINGS,
     check_settings=check_settings_of(LEFT, RIGHT),
     resumable=True,
     adds_noise=True,
@@ -254,6 +255,7 @@ PRIVATE_SUM_OWN = Kind(
     party_names=lambda _: (PROVIDER,),
     start_role=_start_own,
     compute_in_clear=join_in_clear(PROVIDER, CONSUMER),
+    settings=SETTINGS,
     check_settings=check_settings_of(PROVIDER, CONSUMER),
     resumable=True,
     adds_noise=True,

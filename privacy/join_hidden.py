@@ -339,6 +339,7 @@ PRIVATE_SUM_HIDDEN = Kind(
     party_names=lambda _: (LEFT, RIGHT),
     start_role=_start,
     compute_in_clear=join_in_clear(LEFT, RIGHT),
+    settings=("statistics", "valueBits", "decimals"),
     check_settings=_check_settings,
     resumable=True,
     adds_noise=True,

@@ -96,6 +96,7 @@ PARTIAL = replace(
     },
     start_role=_start,
     compute_in_clear=_in_clear,
+    settings=(*TOTALS.settings, LEAST_SETTING),
     check_settings=_check_settings,
     partial=True,
 )

@@ -29,7 +29,7 @@ MAX_ROWS = 10_000_000
 ROW_BITS = 24
 # Means and variances have so many digits more than the values.
 MORE_DIGITS = 6
-SETTINGS = frozenset({"statistics", "valueBits", "decimals", "binEdges", "across", "rounding"})
+SETTINGS = ("statistics", "valueBits", "decimals", "binEdges", "across", "rounding")
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,9 @@ class Table:
 def table_of(parameters: Parameters) -> Table:
     """Read the table out of an order's groups and settings.
 
-    Raises InputRejected, naming the setting, for one that is unknown or cannot be used.
+    Raises InputRejected, naming the setting, for one that cannot be used.
     """
     settings = parameters.settings
-    unknown = ", ".join(sorted(set(settings) - SETTINGS))
-    if unknown:
-        known = ", ".join(sorted(SETTINGS))
-        raise InputRejected(f"parameters: no setting {unknown} here; there is {known}")
     table = Table(
         parameters.groups,
         _texts(settings, "across"),

@@ -42,7 +42,7 @@ from privacy.errors import InputRejected, ProtocolViolation, Withheld
 from privacy.noise import cohort_threshold, noisy_sums, share_of, verify_epsilon
 from privacy.paillier import Ciphertext, PublicKey
 from privacy.role import JsonValue, Outcome, Progress, Role, Steps, receive, send
-from privacy.tables import MAX_ROWS, Table, Tally, released_totals, table_of, tally_of
+from privacy.tables import MAX_ROWS, SETTINGS, Table, Tally, released_totals, table_of, tally_of
 
 MAX_PROVIDERS = 16
 
@@ -387,6 +387,7 @@ TOTALS = Kind(
     party_names=lambda providers: tuple(f"provider-{i}" for i in range(1, providers + 1)),
     start_role=_start,
     compute_in_clear=_in_clear,
+    settings=SETTINGS,
     check_settings=_verify_settings,
     adds_noise=True,
 )

@@ -36,6 +36,8 @@ def kinds(as_json: JsonOption = False) -> None:
             say(kind.title, head=kind.name, style="bold")
             for role, learns in kind.leakage.items():
                 say(f"  {role}: {learns}")
+            if kind.settings:
+                say(f"  --set: {', '.join(kind.settings)}")
 
     described = [
         {"name": kind.name, "title": kind.title, "leakage": dict(kind.leakage)}

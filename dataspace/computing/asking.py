@@ -60,7 +60,7 @@ def question_of(node: Node, kind: Kind, asked: EstimateRequest) -> Question:
             min_cohort=asked.min_cohort or 0,
             groups=(asked.groups or tuple(sorted(published))) if grouped else (),
             epsilon=_epsilon(asked.epsilon),
-            settings=settings_of(kind, parts, asked.parameters),
+            settings=settings_of(kind, parts, asked),
         ),
     )
 

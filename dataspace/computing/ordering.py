@@ -136,7 +136,7 @@ def make_order(
         public_key=public_key.to_hex() if public_key else None,
         groups=groups if "group" in _all_columns(kind) else (),
         epsilon=asked.epsilon,
-        parameters=settings_of(kind, parts, asked.parameters),
+        parameters=settings_of(kind, parts, asked),
         nonce=secrets.token_urlsafe(16),
         issued_at=now,
         expires_at=now + timedelta(seconds=lasts_s),
@@ -145,17 +145,29 @@ def make_order(
     return order
 
 
-def settings_of(kind: Kind, parts: list[Part], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The kind's parameters: those asked for, and the public values of a second group column where
-    one was named and its values were not."""
+def settings_of(kind: Kind, parts: list[Part], asked: ComputationRequest) -> dict[str, Any]:
+    """The kind's parameters: those asked for, and what follows from the columns where it was not
+    said: whose the groups are, the public values of a second group, the decimals of the values."""
     settings = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in asked.parameters.items()
     }
-    if "across" in _all_columns(kind) and "across" not in settings:
-        values = {v for part in parts if (c := part.columns.get("across")) for v in c.values}
-        if values:
-            settings["across"] = tuple(sorted(values))
-    return settings
+    providers = [name for name in kind.roles(len(parts)) if name != CONSUMER]
+    implied: dict[str, Any] = {}
+    across = {v for part in parts if (c := part.columns.get("across")) for v in c.values}
+    if across:
+        implied["across"] = tuple(sorted(across))
+    grouped = [n for n, part in zip(providers, parts, strict=True) if "group" in part.columns]
+    if asked.own is not None and asked.own.group is not None:
+        grouped.append(CONSUMER)
+    if len(grouped) == 1:
+        implied["groupsOf"] = grouped[0]
+    scales = {c.scale or 0 for part in parts if (c := part.columns.get("value"))}
+    if asked.own is not None and asked.own.value is not None:
+        scales.add(asked.own.decimals)
+    if len(scales) == 1 and scales != {0}:
+        implied["decimals"] = scales.pop()
+    return {name: value for name, value in implied.items() if name in kind.settings} | settings
 
 
 def _participants(kind: Kind, parts: list[Part]) -> list[OrderParticipant]:
@@ -209,6 +221,13 @@ def verify_counts(kind: Kind, asked: ComputationRequest) -> None:
         if getattr(asked.own, column) is None:
             raise InputRejected(
                 f"in {kind.name} the consumer brings a {column} column", remedy=f"name own.{column}"
+            )
+    for column in ("value", "group"):
+        takes = (*kind.columns_of(CONSUMER), *kind.optional_columns_of(CONSUMER))
+        if getattr(asked.own, column) is not None and column not in takes:
+            raise InputRejected(
+                f"in {kind.name} the consumer brings no {column} column",
+                remedy=f"leave own.{column} out",
             )
 
 

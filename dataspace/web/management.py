@@ -111,6 +111,9 @@ def kinds(node: CurrentNode) -> list[dict[str, Any]]:
             "title_zh": kind.title_zh,
             "leakage": dict(kind.leakage),
             "columns": {role: list(names) for role, names in kind.columns.items()},
+            "optional": {role: list(names) for role, names in kind.optional.items()},
+            "settings": list(kind.settings),
+            "adds_noise": kind.adds_noise,
         }
         for kind in KINDS.values()
     ]

@@ -115,7 +115,7 @@ def test_too_few_providers_fail_with_how_many_there_are(city: City) -> None:
 
 
 def test_a_setting_that_is_not_the_kinds_is_refused_before_anybody_is_asked(city: City) -> None:
-    with pytest.raises(ApiError, match="there is no setting 'speed'") as refused:
+    with pytest.raises(ApiError, match="psi/2 has no setting 'speed'") as refused:
         city.compute("psi/2", ["residents"], own=own(city, "contracts"), parameters={"speed": 3})
     assert refused.value.status == 400
 

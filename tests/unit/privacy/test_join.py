@@ -476,7 +476,7 @@ def test_a_withheld_result_ends_all_three_without_a_number():
 @pytest.mark.parametrize(
     ("given", "groups", "reason"),
     [
-        ({"colour": 1}, (), "no setting colour here"),
+        ({"colour": 1}, (), "no setting 'colour'"),
         ({"statistics": ()}, (), "statistics is to be a list"),
         ({"statistics": "sum"}, (), "statistics is to be a list"),
         ({"statistics": ("sum", "median")}, (), "statistics is to be a list"),

@@ -209,7 +209,9 @@ def test_sets_below_the_minimum_end_it_before_anything_is_masked():
 
 def test_groups_are_refused_as_left_would_count_them():
     with pytest.raises(InputRejected, match="private-sum/2 has groups"):
-        roles_of(groups=("east",), groupsOf=LEFT)
+        roles_of(groups=("east",))
+    with pytest.raises(InputRejected, match="no setting 'groupsOf'"):
+        roles_of(groupsOf=LEFT)
 
 
 def test_a_noisy_count_decides_and_is_what_is_told():

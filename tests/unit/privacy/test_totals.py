@@ -228,7 +228,7 @@ def test_packing_adds_up_whatever_the_parts(data):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"sum": True}, "no setting sum here"),
+        ({"sum": True}, "no setting 'sum'"),
         ({"statistics": ("median",)}, "count, sum, mean, variance"),
         ({"statistics": ("sum", "sum")}, "each of them once"),
         ({"statistics": "sum"}, "a list of texts"),
