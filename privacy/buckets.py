@@ -47,13 +47,15 @@ _SUM_BIAS = 1 << 95
 class OwnSet:
     """The distinct identifiers of one party, laid out in its spool.
 
-    `rows` is how many rows they came from, so `rows - count` were repetitions.
+    `rows` is how many rows they came from, so `rows - count` were repetitions. `whole` are the
+    elements of a small set that was just laid out.
     """
 
     count: int
     rows: int
     spool: Spool
     parts: int
+    whole: Elements | None = None
 
     def report(self) -> Mapping[str, int]:
         """What its owner is told about its own input."""
@@ -62,7 +64,9 @@ class OwnSet:
     def bucket(self, number: int, of: int) -> Elements:
         """Return the elements of bucket `number` of `of`, a power of two up to 1024."""
         if self.parts == 1:
-            whole = _parse_part(self.spool.get(_part(0)) or b"")
+            whole = self.whole
+            if whole is None:
+                whole = _parse_part(self.spool.get(_part(0)) or b"")
             if of == 1:
                 return whole
             return {x: cell for x, cell in whole.items() if place(x) * of // PARTS == number}
@@ -132,18 +136,17 @@ def _lay_out_anew(context: RoleContext) -> Steps[OwnSet]:
     rows = 0
     for batch in context.rows.batches():
         rows += len(batch.identifiers)
-        cells = _cells(batch, groups)
-        if small is not None:
-            _add_all(small, cells)
+        if small is None:
+            gathered.add_all(_cells(batch, groups))
+        else:
+            _add_batch(small, batch, groups)
             if len(small) > SMALL_SET:
                 gathered.add_all(small.items())
                 small = None
-        else:
-            gathered.add_all(cells)
         yield Progress()
     if small is not None:
         context.spool.put(_part(0), _encode_part(small))
-        return OwnSet(len(small), rows, context.spool, 1)
+        return OwnSet(len(small), rows, context.spool, 1, small)
     count = yield from gathered.finish()
     return OwnSet(count, rows, context.spool, PARTS)
 
@@ -155,6 +158,13 @@ def _cells(batch: Inputs, groups: Mapping[str, int]) -> Iterator[tuple[str, Cell
     numbers = [groups[group] for group in batch.groups] or (0,) * len(batch.identifiers)
     cells = zip(values, numbers, strict=True)
     return zip(batch.identifiers, cells, strict=True)
+
+
+def _add_batch(elements: Elements, batch: Inputs, groups: Mapping[str, int]) -> None:
+    if batch.values or batch.groups:
+        _add_all(elements, _cells(batch, groups))
+    else:
+        elements.update(dict.fromkeys(batch.identifiers, _NOTHING))
 
 
 def _add_all(elements: Elements, cells: Iterable[tuple[str, Cell]]) -> None:

@@ -15,8 +15,8 @@ receiver at once. So it can serve only a kind in which both parties may know the
 The provider has the intersection first, applies the minimum cohort, and only then sends 5. The
 consumer's engine is the sender and gets nothing. Both are held to be semi-honest, as on the curve.
 
-The engines never see an identifier. They compare keys: 12 bytes of SHA-256 of the identifier after
-a salt that both chose for this run. Any two identifiers of two sets of two million share one with a
+The engines never see an identifier. They compare keys: BLAKE2s (RFC 7693) to 12 bytes of the
+identifier after a salt that both chose for this run. Any two identifiers of two sets of two million share one with a
 chance of 2^-53; RR22 itself matches wrongly with 2^-40. Each set gets one random key that nobody
 else has: the engine begins by comparing digests of the whole sets, from which the other side could
 tell that two sets are equal, or guess a small one, before any cohort is applied.
@@ -212,7 +212,7 @@ def agree_on_engine(
     if protocol is None:
         return None
     nonces = (theirs.nonce, own.nonce) if context.role == CONSUMER else (own.nonce, theirs.nonce)
-    salt = hashlib.sha256(b"city-dataspace/engine/1\0" + b"".join(nonces)).digest()
+    salt = b"".join(nonces)
     keyed, rows = yield from _key_all(context, salt)
     yield from send(peer, "engine/size", encode_number(len(keyed)))
     peer_count = parse_number((yield from receive(peer, "engine/size", NUMBER_BYTES)), peer)
@@ -282,13 +282,13 @@ def _key_all(context: RoleContext, salt: bytes) -> Steps[tuple[dict[bytes, str],
 
     Stops where they are more than an engine takes.
     """
-    sha256 = hashlib.sha256
+    blake2s = hashlib.blake2s
     keyed: dict[bytes, str] = {}
     rows = 0
     for batch in context.rows.batches():
         for start in range(0, len(batch.identifiers), PROGRESS_ELEMENTS):
             piece = batch.identifiers[start : start + PROGRESS_ELEMENTS]
-            keys = [sha256(salt + one.encode()).digest()[:KEY_BYTES] for one in piece]
+            keys = [blake2s(salt + one.encode(), digest_size=KEY_BYTES).digest() for one in piece]
             keyed.update(zip(keys, piece, strict=True))
             rows += len(piece)
             if len(keyed) > ENGINE_MOST:

@@ -16,7 +16,8 @@ of every run, not this protocol.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring
 
 from privacy.buckets import BUCKET_ELEMENTS
 from privacy.computation import CONSUMER, Inputs, Kind, Parameters, RoleContext
@@ -100,21 +101,22 @@ def total_count(spool: Spool, of: int) -> int:
     return sum(int.from_bytes(content, "big") for content in kept)
 
 
-def _encode_lines(identifiers: Sequence[str | None]) -> bytes:
-    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in identifiers).encode()
+def _encode_lines(identifiers: Sequence[str]) -> bytes:
+    return "".join(f"{encode_basestring(one)}\n" for one in identifiers).encode()
 
 
-def _parse_lines(content: bytes | None) -> Iterator[str | None]:
+def _parse_lines(content: bytes) -> list[str]:
     # Only a line feed ends a line: JSON escapes it, and no other separator of lines.
-    return (json.loads(line) for line in (content or b"").split(b"\n") if line)
+    found: list[str] = json.loads(b"[%b]" % content.rstrip(b"\n").replace(b"\n", b","))
+    return found
 
 
 def identifiers_outcome(spool: Spool, count: int, report: Mapping[str, int]) -> Outcome:
     """The outcome of who may know the identifiers that were appended to `IDENTIFIERS_FILE`."""
     if count > MAX_IDENTIFIERS_IN_VALUE:
         return Outcome({"count": count}, report, IDENTIFIERS_FILE)
-    found = sorted(one for one in _parse_lines(spool.get(IDENTIFIERS_FILE)) if one is not None)
-    return Outcome({"count": count, "identifiers": found}, report)
+    found = _parse_lines(spool.get(IDENTIFIERS_FILE) or b"")
+    return Outcome({"count": count, "identifiers": sorted(found)}, report)
 
 
 # --- psi/2, psi-both/1, psi-count/1: the consumer's own set against a provider's ------------------
@@ -172,7 +174,7 @@ def _receiver(context: RoleContext, *, ordered: bool) -> Role:
 
     def take(compared: Compared) -> Steps[None]:
         yield from ()
-        spool.put(f"own-{compared.number}", _encode_lines(compared.own))
+        spool.put(f"own-{compared.number}", json.dumps(compared.own).encode())
 
     met = yield from guest(context, SENDER, shape_of(context.parameters, ordered=ordered), take)
     yield from receive_verdict(SENDER, "verdict", 0)
@@ -181,9 +183,10 @@ def _receiver(context: RoleContext, *, ordered: bool) -> Role:
     for number in range(met.of):
         payload = yield from receive(SENDER, "result", limit_of_bits(met.padded()))
         matches = parse_bits(payload, SENDER, met.padded())
-        own = list(_parse_lines(spool.get(f"own-{number}")))
-        common = [name for name, match in zip(own, matches, strict=True) if match]
-        if None in common:
+        own: list[str | None] = json.loads(spool.get(f"own-{number}") or b"[]")
+        matched = [name for name, match in zip(own, matches, strict=True) if match]
+        common = [name for name in matched if name is not None]
+        if len(common) < len(matched):
             raise ProtocolViolation(f"{SENDER} claims to know identifiers that nobody has")
         spool.append(IDENTIFIERS_FILE, _encode_lines(common))
         count += len(common)

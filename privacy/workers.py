@@ -13,9 +13,9 @@ from privacy.role import Progress, Steps
 Piece = TypeVar("Piece")
 Done = TypeVar("Done")
 
-# Elements of one piece: a tenth of a second of curve arithmetic, so that a pool of any size is
-# evenly busy, and its cost of sending (microseconds) is nothing beside it.
-PIECE_ELEMENTS = 1024
+# Elements of one piece: some 50 ms of curve arithmetic, so that all workers are busy to the end,
+# and the cost of sending it (microseconds) is nothing beside it.
+PIECE_ELEMENTS = 512
 
 
 class Workers(Protocol):
