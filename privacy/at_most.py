@@ -14,9 +14,8 @@ For semi-honest parties: who puts other numbers into its set finds out whether o
 
 from privacy.buckets import strangers
 from privacy.computation import RoleContext
-from privacy.exchange import mask_piece, raise_piece
-from privacy.masking import MaskingKey
-from privacy.role import Progress, Steps, receive, send
+from privacy.masking import MaskingKey, mask_all, raise_all, shorten
+from privacy.role import Steps, receive, send
 from privacy.wire import (
     COUNT_BYTES,
     POINT_BYTES,
@@ -26,7 +25,6 @@ from privacy.wire import (
     parse_records,
     verify_ascending,
 )
-from privacy.workers import pieces_of
 
 # A point without its first byte.
 X_BYTES = POINT_BYTES - 1
@@ -41,10 +39,7 @@ def is_at_most(context: RoleContext, limit: int, most: int, peer: str) -> Steps[
     key = MaskingKey.generate(context.random_bytes)
     below = [_name(number) for number in range(min(limit, most) + 1)]
     names = below + strangers(most + 1 - len(below), context.random_bytes)
-    masked: list[bytes] = []
-    for done in context.workers.map(mask_piece, [(key, piece) for piece in pieces_of(names)]):
-        masked += done
-        yield Progress()
+    masked = yield from mask_all(context.workers, key, names)
     yield from send(peer, "threshold", encode_points(sorted(masked)))
     [theirs] = parse_point_set(
         (yield from receive(peer, "number", limit_of_points(1))), peer, expected=1
@@ -52,7 +47,7 @@ def is_at_most(context: RoleContext, limit: int, most: int, peer: str) -> Steps[
     payload = yield from receive(peer, "compared", COUNT_BYTES + (most + 1) * X_BYTES)
     raised = parse_records(payload, X_BYTES, peer, expected=most + 1)
     verify_ascending(raised, peer)
-    return raise_piece((key, [theirs], peer, X_BYTES))[0] in set(raised)
+    return shorten(key.raise_points([theirs], peer)[0], X_BYTES) in set(raised)
 
 
 def let_compare(context: RoleContext, number: int, most: int, peer: str) -> Steps[None]:
@@ -61,9 +56,5 @@ def let_compare(context: RoleContext, number: int, most: int, peer: str) -> Step
     points = parse_point_set(payload, peer, expected=most + 1)
     key = MaskingKey.generate(context.random_bytes)
     yield from send(peer, "number", encode_points(key.mask([_name(number)])))
-    raised: list[bytes] = []
-    pieces = [(key, piece, peer, X_BYTES) for piece in pieces_of(points)]
-    for done in context.workers.map(raise_piece, pieces):
-        raised += done
-        yield Progress()
+    raised = yield from raise_all(context.workers, key, points, peer, width=X_BYTES)
     yield from send(peer, "compared", encode_points(sorted(raised)))

@@ -37,10 +37,9 @@ from privacy.buckets import (
 from privacy.computation import RoleContext
 from privacy.disclosure import MIN_COHORT, WITHHELD, reaches_cohort, receive_verdict, released
 from privacy.errors import ProtocolViolation, Withheld
-from privacy.masking import MaskingKey
+from privacy.masking import MaskingKey, mask_all, raise_all
 from privacy.role import Progress, Steps, receive, send
 from privacy.wire import COUNT_BYTES, NUMBER_BYTES, POINT_BYTES, parse_records, verify_ascending
-from privacy.workers import pieces_of, spread
 
 # The identifiers of one party in one run.
 MAX_IDENTIFIERS = 20_000_000
@@ -49,8 +48,6 @@ DIGEST_BYTES = 32
 # One bit for each bucket there can be.
 _FINISHED_BYTES = PARTS // 8
 _HELLO_BYTES = NUMBER_BYTES + _FINISHED_BYTES
-# H(x)^k begins with 02 or 03, and x is what tells points apart.
-_X_STARTS = 1
 
 
 @dataclass(frozen=True)
@@ -124,19 +121,6 @@ def no_extra(_: Elements, identifiers: Sequence[str]) -> Steps[list[bytes]]:
     return [b""] * len(identifiers)
 
 
-def mask_piece(piece: tuple[MaskingKey, Sequence[str]]) -> list[bytes]:
-    """A worker's task: mask some identifiers."""
-    key, identifiers = piece
-    return key.mask(identifiers)
-
-
-def raise_piece(piece: tuple[MaskingKey, Sequence[bytes], str, int]) -> list[bytes]:
-    """A worker's task: raise some points of a sender and shorten them to a width."""
-    key, points, sender, width = piece
-    raised = key.raise_points(points, sender)
-    return [point[_X_STARTS : _X_STARTS + width] for point in raised]
-
-
 def gate(
     context: RoleContext,
     guest: str,
@@ -198,7 +182,7 @@ def _met(own: OwnSet, peer_count: int, shape: Shape) -> Met:
     of = bucket_count(largest, shape.bucket_elements)
     # Two sets have at most 2^(2b) pairs of elements, of which none should agree by chance.
     bits = shape.false_positive_bits + 2 * largest.bit_length()
-    return Met(own, peer_count, of, min(POINT_BYTES - _X_STARTS, -(-bits // 8)))
+    return Met(own, peer_count, of, min(POINT_BYTES - 1, -(-bits // 8)))
 
 
 def _both_reach(context: RoleContext, *counts: int) -> bool:
@@ -328,9 +312,7 @@ class _Side:
             raise ProtocolViolation("a bucket overflowed, which has a chance of 2^-40; order again")
         identifiers = [*elements, *strangers(missing, context.random_bytes)]
         key = MaskingKey.generate(context.random_bytes)
-        masked = yield from spread(
-            context.workers, mask_piece, [(key, piece) for piece in pieces_of(identifiers)]
-        )
+        masked = yield from mask_all(context.workers, key, identifiers)
         ascending = sorted(zip(masked, identifiers, strict=True))
         extras = yield from self.attach(elements, [identifier for _, identifier in ascending])
         if any(len(extra) != width for extra in extras):
@@ -358,8 +340,9 @@ class _Side:
 
     def _raise(self, key: MaskingKey, points: Sequence[bytes]) -> Steps[list[bytes]]:
         """The peer's points under both keys, shortened, in their order."""
-        pieces = [(key, piece, self.peer, self.met.width) for piece in pieces_of(points)]
-        raised = yield from spread(self.context.workers, raise_piece, pieces)
+        raised = yield from raise_all(
+            self.context.workers, key, points, self.peer, width=self.met.width
+        )
         if len(set(raised)) != len(raised):
             raise ProtocolViolation(f"{self.peer} sent points that cannot be told apart")
         return raised

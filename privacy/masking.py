@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 import private_set_intersection.python as psi
 
 from privacy.errors import ProtocolViolation
+from privacy.role import Steps
 from privacy.wire import POINT_BYTES
+from privacy.workers import Workers, shares_of, spread
 
 # The order of the group of P-256. NIST SP 800-186, section 3.2.1.3.
 GROUP_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -58,3 +60,43 @@ class MaskingKey:
         if len(raised) != len(points) or any(len(point) != POINT_BYTES for point in raised):
             raise ProtocolViolation(f"{sender} sent points that cannot be masked again")
         return raised
+
+
+def mask_piece(piece: tuple[MaskingKey, Sequence[str]]) -> list[bytes]:
+    """A worker's task: mask some identifiers."""
+    key, identifiers = piece
+    return key.mask(identifiers)
+
+
+def raise_piece(piece: tuple[MaskingKey, Sequence[bytes], str, int | None]) -> list[bytes]:
+    """A worker's task: raise some points of a sender, and shorten them where a width is given."""
+    key, points, sender, width = piece
+    raised = key.raise_points(points, sender)
+    return raised if width is None else [shorten(point, width) for point in raised]
+
+
+def shorten(point: bytes, width: int) -> bytes:
+    """What is compared of a point: the first bytes of x, behind the 02 or 03 of its encoding."""
+    return point[1 : 1 + width]
+
+
+def mask_all(workers: Workers, key: MaskingKey, identifiers: Sequence[str]) -> Steps[list[bytes]]:
+    """Mask `identifiers` by all workers, order kept."""
+    pieces = [(key, piece) for piece in shares_of(identifiers, workers)]
+    return (yield from spread(workers, mask_piece, pieces))
+
+
+def raise_all(
+    workers: Workers,
+    key: MaskingKey,
+    points: Sequence[bytes],
+    sender: str,
+    *,
+    width: int | None = None,
+) -> Steps[list[bytes]]:
+    """Raise the `points` of `sender` by all workers, order kept; shortened where a width is given.
+
+    ProtocolViolation if one of them is not on the curve.
+    """
+    pieces = [(key, piece, sender, width) for piece in shares_of(points, workers)]
+    return (yield from spread(workers, raise_piece, pieces))

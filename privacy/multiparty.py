@@ -16,17 +16,16 @@ from privacy.disclosure import (
     withhold_below,
 )
 from privacy.errors import ProtocolViolation
-from privacy.masking import MaskingKey
+from privacy.masking import MaskingKey, raise_all, shorten
 from privacy.psi import MAX_IDENTIFIERS, parse_masked_set
 from privacy.ring import (
+    SHORT_BYTES,
     announce_work,
     encode_shortened,
     exchange_sizes,
-    mask_all,
-    raise_all,
+    mask_sorted,
     read_distinct,
     receive_shortened,
-    shorten,
     sieve,
     travel,
 )
@@ -202,7 +201,7 @@ def _intersection_provider(context: RoleContext) -> Role:
         yield from receive_verdict(second, "verdict", 0)
         return Outcome(None, own.report())
     theirs = yield from receive_shortened(CONSUMER, "raised", room)
-    found = [shorten(point) in theirs for point in of_consumer]
+    found = [shorten(point, SHORT_BYTES) in theirs for point in of_consumer]
     yield from _gate(context, sum(found), encode_bits(found))
     return Outcome({"count": sum(found)}, own.report())
 
@@ -219,8 +218,8 @@ def _send_sealed(
     known = set(common)
     strange = [point for point in resting if point not in known][: room - len(common)]
     stray = MaskingKey.generate(context.random_bytes)
-    sealed = yield from raise_all(context, seal, common, before)
-    strangers = yield from raise_all(context, stray, strange, before)
+    sealed = yield from raise_all(context.workers, seal, common, before)
+    strangers = yield from raise_all(context.workers, stray, strange, before)
     yield from send(CONSUMER, "common", encode_points(sorted(sealed + strangers)))
 
 
@@ -232,13 +231,15 @@ def _intersection_consumer(context: RoleContext) -> Role:
         yield from send(provider, "size", encode_number(len(own.identifiers)))
     yield from receive_verdict(first, "begin", 0)
     key = MaskingKey.generate(context.random_bytes)
-    mine = yield from mask_all(context, key, own.identifiers)
+    mine = yield from mask_sorted(context, key, own.identifiers)
     yield from send(first, f"set-of-{CONSUMER}", encode_points(list(mine)))
     payload = yield from receive(first, "common", limit_of_points(MAX_IDENTIFIERS))
     theirs = parse_masked_set(payload, first, mine)
     yield Progress(total=len(mine) + len(theirs))
-    raised = yield from raise_all(context, key, theirs, first)
-    yield from send(second, "raised", encode_shortened([shorten(point) for point in raised]))
+    raised = yield from raise_all(context.workers, key, theirs, first)
+    yield from send(
+        second, "raised", encode_shortened([shorten(point, SHORT_BYTES) for point in raised])
+    )
     body = yield from receive_verdict(second, "result", limit_of_bits(len(mine)))
     found = parse_bits(body, second, len(mine))
     if sum(found) > len(theirs):

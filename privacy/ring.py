@@ -31,8 +31,7 @@ from dataclasses import dataclass
 from privacy.computation import CONSUMER, RoleContext
 from privacy.disclosure import withhold_below
 from privacy.errors import ProtocolViolation
-from privacy.exchange import mask_piece
-from privacy.masking import MaskingKey
+from privacy.masking import MaskingKey, mask_all, raise_all, shorten
 from privacy.psi import MAX_IDENTIFIERS, verify_not_copied
 from privacy.role import Progress, Steps, receive, send
 from privacy.wire import (
@@ -47,7 +46,6 @@ from privacy.wire import (
     parse_records,
     verify_ascending,
 )
-from privacy.workers import pieces_of, spread
 
 # Points under all keys are only compared, so they are cut to the first half of x. Two different
 # ones among 2^23 agree with a chance below 2^-80, and a stranger is as many random bytes.
@@ -77,32 +75,12 @@ def read_distinct(context: RoleContext) -> DistinctSet:
     return DistinctSet(list(distinct), rows)
 
 
-def mask_all(
+def mask_sorted(
     context: RoleContext, key: MaskingKey, identifiers: Sequence[str]
 ) -> Steps[dict[bytes, str]]:
     """Mask `identifiers`; masked point to identifier, in ascending order."""
-    pieces = [(key, piece) for piece in pieces_of(identifiers)]
-    masked = yield from spread(context.workers, mask_piece, pieces)
+    masked = yield from mask_all(context.workers, key, identifiers)
     return dict(sorted(zip(masked, identifiers, strict=True)))
-
-
-def raise_piece(piece: tuple[MaskingKey, Sequence[bytes], str]) -> list[bytes]:
-    """A worker's task: raise some points of a sender."""
-    key, points, sender = piece
-    return key.raise_points(points, sender)
-
-
-def raise_all(
-    context: RoleContext, key: MaskingKey, points: Sequence[bytes], sender: str
-) -> Steps[list[bytes]]:
-    """Raise the `points` that came from `sender`, order kept; ProtocolViolation if one is none."""
-    pieces = [(key, piece, sender) for piece in pieces_of(points)]
-    return (yield from spread(context.workers, raise_piece, pieces))
-
-
-def shorten(point: bytes) -> bytes:
-    """What is compared of a point under all keys."""
-    return point[1 : 1 + SHORT_BYTES]
 
 
 def encode_shortened(records: Sequence[bytes]) -> bytes:
@@ -167,7 +145,7 @@ def travel(
     consumer's secret. With `seal`, the consumer's set is raised to it as well.
     """
     me, providers = context.role, context.providers
-    mine = yield from mask_all(context, key, own.identifiers)
+    mine = yield from mask_sorted(context, key, own.identifiers)
     yield from send(route(me, providers)[1], f"set-of-{me}", encode_points(list(mine)))
     resting: dict[str, list[bytes]] = {}
     # A set that has made fewer stops is dealt with first: everyone keeps to that order, so nobody
@@ -180,9 +158,9 @@ def travel(
         parse = parse_points if owner == CONSUMER else parse_point_set
         points = parse(payload, sender, expected=size)
         verify_not_copied(points, mine, sender)
-        raised = yield from raise_all(context, key, points, sender)
+        raised = yield from raise_all(context.workers, key, points, sender)
         if owner == CONSUMER and seal is not None:
-            raised = yield from raise_all(context, seal, raised, sender)
+            raised = yield from raise_all(context.workers, seal, raised, sender)
         if owner != CONSUMER:
             raised.sort()
         if stop + 1 < len(way):
@@ -208,10 +186,10 @@ def sieve(
     if turn > 1:
         expected = min(sizes[owner] for owner in providers[: turn - 1])
         before = yield from receive_shortened(providers[place - 1], "common", expected)
-        common = [point for point in resting if shorten(point) in before]
+        common = [point for point in resting if shorten(point, SHORT_BYTES) in before]
     if turn < len(providers):
         room = min(sizes[owner] for owner in providers[:turn])
-        filled = [shorten(point) for point in common]
+        filled = [shorten(point, SHORT_BYTES) for point in common]
         filled += [context.random_bytes(SHORT_BYTES) for _ in range(room - len(common))]
         following = providers[(place + 1) % len(providers)]
         yield from send(following, "common", encode_shortened(filled))

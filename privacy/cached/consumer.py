@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from privacy.cached.files import (
     CONSUMER_STATE,
+    RECORD_BYTES,
     ConsumerState,
     Table,
     draw_scalar,
@@ -23,9 +24,7 @@ from privacy.cached.frames import (
     SAME,
     SENDER,
     frame_counts,
-    mask_all,
     next_agreed,
-    raise_all,
     receive_frame,
     send_all,
 )
@@ -38,6 +37,7 @@ from privacy.disclosure import (
 )
 from privacy.errors import ProtocolViolation
 from privacy.intersection import IDENTIFIERS_FILE, MAX_IDENTIFIERS_IN_VALUE
+from privacy.masking import MaskingKey, mask_all, raise_all
 from privacy.role import Outcome, Progress, Role, Steps, send
 from privacy.wire import POINT_BYTES, parse_bits
 
@@ -75,7 +75,7 @@ def start_consumer(context: RoleContext, sizes: Sizes) -> Role:
     yield Progress(total=len(own) * len(parts) + task.raised)
     queries = []
     for scalar, _ in parts:
-        masked = yield from mask_all(context, scalar, own)
+        masked = yield from mask_all(context.workers, MaskingKey(scalar), own)
         queries.append(dict(sorted(zip(masked, own, strict=True))))
     yield from _carry_out_task(context, task, queries, sizes)
     for query in queries:
@@ -158,7 +158,9 @@ def _receive_and_raise(
         # identifiers it does not know.
         if any(point in query for query in queries for point in points):
             raise ProtocolViolation(f"{SENDER} sent masked points back as its own")
-        records += yield from raise_all(context, scalar, points, SENDER)
+        records += yield from raise_all(
+            context.workers, MaskingKey(scalar), points, SENDER, width=RECORD_BYTES
+        )
     records.sort()
     if any(one == other for one, other in pairwise(records)):
         raise ProtocolViolation(f"{SENDER} sent points that cannot be told apart")

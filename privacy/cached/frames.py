@@ -6,12 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from privacy.cached.files import RECORD_BYTES, Table
 from privacy.cached.rows import Sizes
-from privacy.computation import RoleContext
-from privacy.exchange import mask_piece, raise_piece
-from privacy.masking import MaskingKey
 from privacy.role import Steps, receive, send
 from privacy.wire import COUNT_BYTES, encode_points, parse_records, verify_ascending
-from privacy.workers import pieces_of, spread
+from privacy.workers import pieces_of
 
 SENDER = "sender"
 # Identifiers of one party: what the sender's index of them, 50 bytes each, leaves room for.
@@ -59,19 +56,3 @@ def receive_table(sender: str, name: str, count: int, sizes: Sizes) -> Steps[Tab
         verify_ascending([*records[-1:], more[0]], sender)
         records += more
     return Table.of(records)
-
-
-def raise_all(
-    context: RoleContext, scalar: bytes, points: Sequence[bytes], sender: str
-) -> Steps[list[bytes]]:
-    """The points under both keys, shortened, in their order."""
-    key = MaskingKey(scalar)
-    pieces = [(key, piece, sender, RECORD_BYTES) for piece in pieces_of(points)]
-    return (yield from spread(context.workers, raise_piece, pieces))
-
-
-def mask_all(context: RoleContext, scalar: bytes, identifiers: Sequence[str]) -> Steps[list[bytes]]:
-    """The points of `identifiers`, in their order."""
-    key = MaskingKey(scalar)
-    pieces = [(key, piece) for piece in pieces_of(identifiers)]
-    return (yield from spread(context.workers, mask_piece, pieces))

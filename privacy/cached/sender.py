@@ -9,6 +9,7 @@ from privacy.cached.files import (
     IN_BASE,
     IN_RECENT,
     INDEX_BYTES,
+    RECORD_BYTES,
     SENDER_STATE,
     SenderState,
     Table,
@@ -24,9 +25,7 @@ from privacy.cached.frames import (
     NOTHING_AGREED,
     SAME,
     frame_counts,
-    mask_all,
     next_agreed,
-    raise_all,
     receive_frame,
     receive_table,
     send_all,
@@ -45,6 +44,7 @@ from privacy.cached.rows import (
 from privacy.computation import CONSUMER, RoleContext
 from privacy.disclosure import released, withhold_below
 from privacy.errors import ProtocolViolation
+from privacy.masking import MaskingKey, mask_all, raise_all
 from privacy.role import Outcome, Progress, Role, Steps, receive, send
 from privacy.wire import POINT_BYTES, encode_bits, encode_points, verify_ascending
 
@@ -112,7 +112,9 @@ def _do_afresh(context: RoleContext, plan: Afresh, sizes: Sizes) -> Steps[Kept]:
     # rows stood together, so the order is that of the keyed hashes.
     rest = iter(sorted(plan.own.items()))
     while piece := list(islice(rest, sizes.frame)):
-        masked = yield from mask_all(context, scalar, [identifier for _, identifier in piece])
+        masked = yield from mask_all(
+            context.workers, MaskingKey(scalar), [identifier for _, identifier in piece]
+        )
         yield from send(CONSUMER, "masked", encode_points(sorted(masked)))
         index += [
             hashed + point + IN_BASE for (hashed, _), point in zip(piece, masked, strict=True)
@@ -125,7 +127,9 @@ def _do_afresh(context: RoleContext, plan: Afresh, sizes: Sizes) -> Steps[Kept]:
 def _do_change(context: RoleContext, plan: Change, sizes: Sizes) -> Steps[Kept]:
     """Frames 3a to 4b: what moves, mixed with what stays."""
     before, added = plan.kept.state, sorted(plan.added.items())
-    masked = yield from mask_all(context, before.scalar, [identifier for _, identifier in added])
+    masked = yield from mask_all(
+        context.workers, MaskingKey(before.scalar), [identifier for _, identifier in added]
+    )
     recent_index = [
         *plan.recent,
         *(h + point + IN_RECENT for (h, _), point in zip(added, masked, strict=True)),
@@ -186,7 +190,9 @@ def _compare(context: RoleContext, kept: Kept, asked: int, sizes: Sizes) -> Step
             points = yield from receive_frame(CONSUMER, "query", expected, POINT_BYTES)
             verify_ascending([*last, points[0]], CONSUMER)
             last = points[-1:]
-            raised = yield from raise_all(context, kept.state.scalar, points, CONSUMER)
+            raised = yield from raise_all(
+                context.workers, MaskingKey(kept.state.scalar), points, CONSUMER, width=RECORD_BYTES
+            )
             for record in raised:
                 matches = part.has(record)
                 # A point and its inverse are two points of one x: they would count twice.
