@@ -60,6 +60,8 @@ _INVISIBLE = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff"
 _DIRT = re.compile(rf"[\s{_INVISIBLE}\-\u2010-\u2015\u2212'`\u2018\u2019\"]+")
 _INVISIBLES = re.compile(rf"[{_INVISIBLE}]+")
 _SPACES = re.compile(r"\s+")
+# What `text/1` leaves as it is, but for words that stand for nothing: most columns hold no others.
+_PLAIN_TEXT = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # 4.40E+17 is what a spreadsheet leaves of an 18-digit number: most digits are gone for good.
 _SCIENTIFIC = re.compile(r"[0-9](\.[0-9]+)?e\+?[0-9]{1,3}")
 _BLANK_WORDS = frozenset({"", "/", ".", "null", "none", "nan", "n/a", "#n/a", "\\n", "无", "空"})
@@ -193,6 +195,8 @@ def _division(value: str) -> str:
 
 def _text(value: str) -> str:
     """Any other identifier: NFKC, case folded, outer white space gone, inner runs one space."""
+    if _PLAIN_TEXT.fullmatch(value) and value not in _BLANK_WORDS:
+        return value
     # Folding can undo normalisation and the other way round; two rounds settle every known
     # character, and the loop makes idempotence hold by construction.
     folded, before = value, None
@@ -282,9 +286,14 @@ class QualityReport:
 
 
 class ColumnReader:
-    """Canonicalises a column that comes in pieces, and counts what it met."""
+    """Canonicalises a column that comes in pieces, and counts what it met.
 
-    def __init__(self, canonicaliser: str, *, column: str) -> None:
+    To count repetitions it remembers every identifier; without `repetitions` it does not, and its
+    report says that there were none.
+    """
+
+    def __init__(self, canonicaliser: str, *, column: str, repetitions: bool = True) -> None:
+        self._repetitions = repetitions
         self._rule = _rule(canonicaliser)
         self._canonicaliser = canonicaliser
         self._column = column
@@ -303,15 +312,18 @@ class ColumnReader:
         for value in values:
             row += 1
             try:
-                add(_apply(rule, value) if value else None)
-                if not value:
+                if value:
+                    add(_apply(rule, value))
+                else:
+                    add(None)
                     self._reasons[Reason.BLANK] += 1
             except _NotUsableError as err:
                 add(None)
                 self._count(err.reason, value or "", row)
         usable = [identifier for identifier in canonical if identifier is not None]
         self._valid += len(usable)
-        self._seen.update(usable)
+        if self._repetitions:
+            self._seen.update(usable)
         self._rows = row
         return canonical
 
@@ -329,7 +341,7 @@ class ColumnReader:
             valid=self._valid,
             blank=self._reasons[Reason.BLANK],
             invalid=invalid,
-            duplicates=self._valid - len(self._seen),
+            duplicates=self._valid - len(self._seen) if self._repetitions else 0,
             examples=tuple(text for _, text in self._examples),
         )
 

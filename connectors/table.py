@@ -61,7 +61,7 @@ class Reading:
     several parts. Identifiers are made canonical (by `text/1` where `canonicaliser` is None),
     values taken times 10^`scale`, groups trimmed. Rows without a usable identifier are excluded
     and counted; their value is not looked at. A consented source gives its consented rows only,
-    possibly none.
+    possibly none. Memory does not grow with the rows, unless the report is to count `repetitions`.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Reading:
         across: str | None = None,
         scale: int = 0,
         max_rows: int = MAX_ROWS,
+        repetitions: bool = False,
     ) -> None:
         named = (identifier, value, group, across)
         self._columns = list(dict.fromkeys(name for name in named if name is not None))
@@ -85,6 +86,7 @@ class Reading:
         self._identifier, self._value, self._scale = identifier, value, scale
         self._group, self._across = group, across
         self._canonicaliser = canonicaliser or "text/1"
+        self._repetitions = repetitions
         # What has been read so far; all of it once `batches` has ended.
         self.rows = self.excluded = 0
         self.report: QualityReport | None = None
@@ -97,7 +99,9 @@ class Reading:
         """
         self.rows = self.excluded = 0
         reader = (
-            ColumnReader(self._canonicaliser, column=self._identifier)
+            ColumnReader(
+                self._canonicaliser, column=self._identifier, repetitions=self._repetitions
+            )
             if self._identifier is not None
             else None
         )
@@ -119,9 +123,9 @@ class Reading:
         identifiers: list[str] = []
         if reader is not None:
             canonical = reader.feed(texts(batch.column(self._identifier)))
-            usable = [(n, one) for n, one in enumerate(canonical) if one is not None]
-            kept = [n for n, _ in usable]
-            identifiers = [one for _, one in usable]
+            identifiers = [one for one in canonical if one is not None]
+            if len(identifiers) < len(canonical):
+                kept = [n for n, one in enumerate(canonical) if one is not None]
             self.excluded += batch.num_rows - len(kept)
         values: list[int] = []
         if self._value is not None:
@@ -161,6 +165,7 @@ def extract(
         use=use,
         scale=scale,
         max_rows=max_rows,
+        repetitions=True,
     )
     identifiers: list[str] = []
     values: list[int] = []

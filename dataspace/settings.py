@@ -103,6 +103,13 @@ class Settings(BaseSettings):
     worker_memory_mb: int | None = Field(
         default=None, ge=128, description="memory of one of them; no limit"
     )
+    spu_python: Path | None = Field(
+        default=None, description="an interpreter that has SecretFlow's spu, for psi-both/1"
+    )
+    spu_listen_host: str = Field(
+        default="127.0.0.1", description="address on which that engine waits for a peer's"
+    )
+    spu_public_host: str = Field(default="127.0.0.1", description="how peers reach that address")
     cluster: str | None = Field(
         default=None,
         description="scheduler of the owner's own Dask cluster, tcp://HOST:PORT; extra `cluster`",

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import chain
 from secrets import token_bytes
 from types import MappingProxyType
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from privacy.disclosure import verify_min_cohort_parameter
 from privacy.errors import InputRejected
@@ -15,6 +15,9 @@ from privacy.paillier import PrivateKey, PublicKey, RandomBytes
 from privacy.role import JsonValue, Role
 from privacy.spool import Cache, MemorySpool, Spool
 from privacy.workers import InThisThread, Workers
+
+if TYPE_CHECKING:
+    from privacy.engine import PsiEngine
 
 CONSUMER = "consumer"
 
@@ -113,7 +116,7 @@ class RoleContext:
     workers: Workers = field(default_factory=InThisThread)
     spool: Spool = field(default_factory=MemorySpool)
     cache: Cache = field(default_factory=Cache)
-    engine: object | None = None
+    engine: "PsiEngine | None" = None
     present: tuple[str, ...] | None = None
 
     @cached_property
@@ -226,7 +229,7 @@ class Kind:
         workers: Workers | None = None,
         spool: Spool | None = None,
         cache: Cache | None = None,
-        engine: object | None = None,
+        engine: "PsiEngine | None" = None,
         present: tuple[str, ...] | None = None,
     ) -> Role:
         """Check everything this party brings and return its role, not yet begun.

@@ -16,10 +16,10 @@ The provider has the intersection first, applies the minimum cohort, and only th
 consumer's engine is the sender and gets nothing. Both are held to be semi-honest, as on the curve.
 
 The engines never see an identifier. They compare keys: BLAKE2s (RFC 7693) to 12 bytes of the
-identifier after a salt that both chose for this run. Any two identifiers of two sets of two million share one with a
-chance of 2^-53; RR22 itself matches wrongly with 2^-40. Each set gets one random key that nobody
-else has: the engine begins by comparing digests of the whole sets, from which the other side could
-tell that two sets are equal, or guess a small one, before any cohort is applied.
+identifier after a salt that both chose for this run. Any two identifiers of two sets of two million
+share one with a chance of 2^-53; RR22 itself matches wrongly with 2^-40. Each set gets one random
+key that nobody else has: the engine begins by comparing digests of the whole sets, from which the
+other side could tell that two sets are equal, or guess a small one, before any cohort is applied.
 """
 
 import hashlib

@@ -28,6 +28,15 @@ from privacy.disclosure import (
     verify_released_cohort,
     withhold_below,
 )
+from privacy.engine import (
+    ENGINE_SETTING,
+    PsiEngine,
+    Shared,
+    agree_on_engine,
+    engine_consumer,
+    engine_provider,
+    wanted_engine,
+)
 from privacy.errors import InputRejected, ProtocolViolation
 from privacy.exchange import (
     FALSE_POSITIVE_BITS,
@@ -63,6 +72,11 @@ def check_settings(parameters: Parameters) -> None:
     shape_of(parameters)
     if parameters.epsilon is not None:
         verify_epsilon(parameters.epsilon)
+
+
+def _check_both(parameters: Parameters) -> None:
+    check_settings(parameters)
+    wanted_engine(parameters)
 
 
 def shape_of(parameters: Parameters, *, ordered: bool = False) -> Shape:
@@ -158,7 +172,21 @@ def _sender(context: RoleContext) -> Role:
     return Outcome({"count": count}, met.own.report())
 
 
+def _engine_of(context: RoleContext) -> PsiEngine | None:
+    """The external engine, but for a run that the curve has begun."""
+    return None if context.spool.get("set") is not None else context.engine
+
+
+def _shared_outcome(context: RoleContext, shared: Shared) -> Outcome:
+    context.spool.put(IDENTIFIERS_FILE, _encode_lines(shared.identifiers))
+    return identifiers_outcome(context.spool, len(shared.identifiers), shared.report)
+
+
 def _sender_of_both(context: RoleContext) -> Role:
+    engine = _engine_of(context)
+    agreed = yield from agree_on_engine(context, engine, CONSUMER)
+    if engine is not None and agreed is not None:
+        return _shared_outcome(context, (yield from engine_provider(context, engine, agreed)))
     met, count = yield from _meet_consumer(context, ordered=True)
     yield from _disclose(context, met, count)
     context.spool.remove(IDENTIFIERS_FILE)
@@ -166,6 +194,15 @@ def _sender_of_both(context: RoleContext) -> Role:
         matched = context.spool.get(f"matched-{number}") or b""
         context.spool.append(IDENTIFIERS_FILE, matched)
     return identifiers_outcome(context.spool, count, met.own.report())
+
+
+def _receiver_of_both(context: RoleContext) -> Role:
+    engine = _engine_of(context)
+    agreed = yield from agree_on_engine(context, engine, SENDER)
+    if engine is not None and agreed is not None:
+        shared = yield from engine_consumer(context, engine, agreed, SENDER)
+        return _shared_outcome(context, shared)
+    return (yield from _receiver(context, ordered=True))
 
 
 def _receiver(context: RoleContext, *, ordered: bool) -> Role:
@@ -238,7 +275,7 @@ def _start_intersection(context: RoleContext) -> Role:
 
 
 def _start_both(context: RoleContext) -> Role:
-    return _sender_of_both(context) if context.role == SENDER else _receiver(context, ordered=True)
+    return _sender_of_both(context) if context.role == SENDER else _receiver_of_both(context)
 
 
 def _start_count(context: RoleContext) -> Role:
@@ -308,8 +345,8 @@ BOTH = Kind(
     party_names=lambda _: (SENDER,),
     start_role=_start_both,
     compute_in_clear=_intersection_in_clear,
-    settings=BUCKET_SETTINGS,
-    check_settings=check_settings,
+    settings=(*BUCKET_SETTINGS, ENGINE_SETTING),
+    check_settings=_check_both,
     resumable=True,
 )
 

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from typing import TypeVar
 
 from dataspace.computing.backend import PIECE_DEADLINE_S, PIECES_A_WORKER, unpack
@@ -32,6 +33,14 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 CONNECT_S = 10.0
+
+
+@dataclass
+class _Submitted:
+    """A pickled piece, and its answer to come."""
+
+    request: bytes
+    future: Future[bytes]
 
 
 class DaskWorkers:
@@ -63,18 +72,18 @@ class DaskWorkers:
             return
         client = self._connected()
         most = PIECES_A_WORKER * _count(client, self._address)
-        under_way: deque[Future[bytes]] = deque()
+        under_way: deque[_Submitted] = deque()
         try:
             for piece in itertools.chain(first, upcoming):
                 if len(under_way) >= most:
-                    yield unpack(self._result(under_way.popleft()))
+                    yield unpack(self._next(client, under_way))
                 request = pickle.dumps((work, piece), pickle.HIGHEST_PROTOCOL)
-                under_way.append(self._submit(client, request))
+                under_way.append(_Submitted(request, self._submit(client, request)))
             while under_way:
-                yield unpack(self._result(under_way.popleft()))
+                yield unpack(self._next(client, under_way))
         finally:
-            for future in under_way:
-                future.release()
+            for submitted in under_way:
+                submitted.future.release()
 
     def close(self) -> None:
         """Leave the cluster; it goes on without us. Maps, under way or later, are Unavailable."""
@@ -103,14 +112,33 @@ class DaskWorkers:
         except (OSError, CommClosedError, RuntimeError) as err:
             raise _away(self._address) from err
 
-    def _result(self, future: Future[bytes]) -> bytes:
+    def _next(self, client: Client, under_way: deque[_Submitted]) -> bytes:
+        """The answer to the first of the pieces that are `under_way`.
+
+        Dask blames a worker's death on every piece the worker had been given, also on those of
+        other runs. So a piece is only believed to be the cause if workers die of it again while it
+        is the only one of its run.
+        """
+        submitted = under_way.popleft()
         try:
-            return future.result(timeout=PIECE_DEADLINE_S)
+            return self._result(submitted.future)
+        except KilledWorker:
+            for other in under_way:
+                other.future.release()
+        try:
+            answered = self._result(self._submit(client, submitted.request))
         except KilledWorker as err:
             raise Unavailable(
                 "several workers of the cluster died of the same piece of this computation",
                 remedy="see the logs of its workers; they may need more memory",
             ) from err
+        for other in under_way:
+            other.future = self._submit(client, other.request)
+        return answered
+
+    def _result(self, future: Future[bytes]) -> bytes:
+        try:
+            return future.result(timeout=PIECE_DEADLINE_S)
         except (OSError, TimeoutError, CancelledError, CommClosedError) as err:
             raise _away(self._address) from err
 

@@ -21,10 +21,13 @@ from dataspace.computing.queue import Waiting, choose_next
 from dataspace.computing.sessions import MAX_ATTEMPTS, Course, Drive
 from dataspace.computing.sessions import Session as Run
 from dataspace.computing.spools import Spools
+from dataspace.computing.spu_engine import SpuEngine, SpuPlace
+from dataspace.identity.did import verify_public_address
 from dataspace.processes import Handler, Later, Process, schedule
 from dataspace.store.tables import AgreementRow, ComputationRow, ProcessRow, TransferRow
 from ledger.entry import EntryType
 from privacy.computation import Rows
+from privacy.engine import ENGINE_SETTING
 from privacy.kinds import CONSUMER, ConsumerSecrets, Inputs
 from privacy.kinds import kind as kind_named
 from privacy.transcript import Transcribed, transcribed
@@ -178,6 +181,7 @@ class Running:
             workers=node.workers,
             spool=self.spools.open(row.id),
             cache=self.spools.cache(cached_under, self._version(me)) if kind.caches else None,
+            engine=self._engine(order) if ENGINE_SETTING in kind.settings else None,
             present=self._present(order) if kind.partial and row.role == CONSUMER else None,
         )
         dids = {part.role: part.did for part in order.participants}
@@ -192,6 +196,24 @@ class Running:
                 dids[party], digest, signature
             ),
             random_bytes=secrets.token_bytes,
+        )
+
+    def _engine(self, order: ComputationOrder) -> SpuEngine | None:
+        """The external engine for two sets, where the owner has installed it."""
+        settings = self._node.home.settings
+        if settings.spu_python is None:
+            return None
+        directory = self._node.home.path / "engine"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        place = SpuPlace(
+            settings.spu_python,
+            directory,
+            settings.spu_listen_host,
+            settings.spu_public_host,
+            max(1.0, (order.expires_at - datetime.now(UTC)).total_seconds()),
+        )
+        return SpuEngine(
+            place, lambda address: verify_public_address(address, local=settings.local)
         )
 
     def _present(self, order: ComputationOrder) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import privacy_cached
 import privacy_paillier
 import privacy_sets
+import privacy_spu
 from ledger_figures import Figure
 
 
@@ -28,6 +29,7 @@ def parts(directory: Path, *, small: bool) -> dict[str, Callable[[], list[Figure
         "sets": lambda: privacy_sets.bench_time(directory, 100_000 // share, 1 if small else 2),
         "cached": lambda: privacy_cached.figures(small),
         "paillier": lambda: privacy_paillier.figures(small),
+        "spu": lambda: privacy_spu.bench_spu(directory, 1_000_000 // share, 1 if small else 2),
         "memory": lambda: privacy_sets.bench_memory(directory, 2_000_000 // share),
     }
 

@@ -68,9 +68,9 @@ def by_roles(count: int, pool: LocalPool) -> None:
 
 
 @contextmanager
-def two_nodes(directory: Path) -> Iterator[tuple[RunningNode, RunningNode]]:
-    """A provider and a consumer as processes of their own; the operator has done its work."""
-    settings = {"anchor_interval_s": 3600.0}
+def two_nodes(directory: Path, **changes: Any) -> Iterator[tuple[RunningNode, RunningNode]]:
+    """A provider and a consumer as processes of their own, with these settings."""
+    settings = {"anchor_interval_s": 3600.0, **changes}
     with LocalSpace(directory, settings=settings) as space:
         space.found({"provider": ParticipantKind.ENTERPRISE, "consumer": ParticipantKind.CONSUMER})
         provider, consumer = space.nodes["provider"], space.nodes["consumer"]
