@@ -346,6 +346,10 @@ def verify_rows(
 
 
 def _verify_identifiers(identifiers: tuple[str, ...]) -> None:
+    lengths = set(map(len, identifiers))
+    fits = not lengths or 1 <= min(lengths) <= max(lengths) <= MAX_IDENTIFIER_CHARACTERS
+    if fits and all(map(str.isascii, identifiers)):
+        return
     bad = sum(
         not 1 <= len(identifier) <= MAX_IDENTIFIER_CHARACTERS
         or not (identifier.isascii() or _is_unicode(identifier))

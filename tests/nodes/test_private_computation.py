@@ -126,10 +126,10 @@ def test_a_computation_is_cancelled_by_who_ordered_it_and_ends_for_all(
     provider = city.node("civil-affairs")
     big = tmp_path / "many.csv"
     big.write_text("\n".join(["person", *(f"person-{n}" for n in range(9000))]), encoding="utf-8")
-    provider.client.publish("many", big, [{"name": "person", "role": "identifier"}], terms=terms())
+    provider.client.publish("cancelled", big, [{"name": "person", "role": "identifier"}], terms=terms())
     asked = {
         "kind": "psi/2",
-        "agreements": [city.consumer.negotiate(provider.url, "many")],
+        "agreements": [city.consumer.negotiate(provider.url, "cancelled")],
         "purpose": PURPOSE,
         "own": {"source": str(big), "identifier": "person"},
     }

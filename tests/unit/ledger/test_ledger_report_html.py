@@ -122,7 +122,7 @@ def test_every_code_an_audit_can_report_has_its_words_in_both_languages() -> Non
         codes |= set(re.findall(r'(?:Finding|report)\(\s*"([a-z]+(?:-[a-z]+)+)"', source))
     # The node's judge of uses reports through the same auditor.
     judge = (package.parent / "dataspace" / "judging.py").read_text()
-    codes |= set(re.findall(r'"((?:use|decision)-[a-z-]+)"', judge))
+    codes |= set(re.findall(r'"((?:use|decision|budget)-[a-z-]+)"', judge))
     assert len(codes) > 20
     assert codes == set(ENGLISH.findings) == set(CHINESE.findings)
     assert set(CHECKS) == set(ENGLISH.checks) == set(CHINESE.checks)
