@@ -75,7 +75,7 @@ def tell_own_files(space: LocalSpace, own: OwnFiles, screen: Screen) -> Told:
     story.timed("negotiate", lambda: agreed.update(story.agree("consumer", offers)))
     both = [agreed["left-file"], agreed["right-file"]]
     story.timed("compute", lambda: _compute(story, own, both))
-    story.timed("refuse", lambda: story.be_refused("consumer", "private-sum/1", both))
+    story.timed("refuse", lambda: story.be_refused("consumer", "private-sum/2", both))
     story.timed("audit", story.audit)
     story.timed("tamper", lambda: story.tamper("right"))
     return story.told
@@ -102,11 +102,12 @@ def _compute(story: Story, own: OwnFiles, agreements: list[str]) -> None:
         truth.rows(own.right),
         column=own.right_id,
         canonicaliser=own.canonicaliser,
-        value=lambda row: int(Decimal(row[own.right_value]).scaleb(own.decimals)),
+        value=lambda row: Decimal(row[own.right_value]),
+        decimals=own.decimals,
     )
     story.compute(
         "consumer",
-        "private-sum/1",
+        "private-sum/2",
         agreements,
         expected,
         title=f"The sum of {own.right_value} over the people both files share",

@@ -244,7 +244,7 @@ def tell_city(space: LocalSpace, data: Path, screen: Screen) -> Told:
     story.timed("negotiate", lambda: agreed.update(story.agree("institute", offers)))
     story.timed("compute", lambda: _compute_city(story, agreed))
     refused = [agreed["health"], agreed["contracts"]]
-    story.timed("refuse", lambda: story.be_refused("institute", "private-sum/1", refused))
+    story.timed("refuse", lambda: story.be_refused("institute", "private-sum/2", refused))
     story.timed("audit", story.audit)
     story.timed("tamper", lambda: story.tamper("insurer"))
     return story.told
@@ -302,7 +302,7 @@ def _compute_city(story: Story, agreed: Mapping[str, str]) -> None:
     screened = truth.people(truth.rows(data / "screening.csv"), "resident_id", RESIDENT_ID)
     story.compute(
         "institute",
-        "psi-cardinality/1",
+        "psi-cardinality/2",
         [agreed["residents"], agreed["health"]],
         {"count": len(registered & patients)},
         title="How many registered residents have health records?",
@@ -310,7 +310,7 @@ def _compute_city(story: Story, agreed: Mapping[str, str]) -> None:
     found = sorted(registered & screened)
     story.compute(
         "institute",
-        "psi/1",
+        "psi/2",
         [agreed["residents"]],
         {"count": len(found), "identifiers": found},
         title="Which people on our own screening list are registered?",
@@ -318,7 +318,7 @@ def _compute_city(story: Story, agreed: Mapping[str, str]) -> None:
     )
     story.compute(
         "institute",
-        "private-sum/1",
+        "private-sum/2",
         [agreed["health"], agreed["contracts"]],
         truth.joined_sum(
             patients,

@@ -11,6 +11,7 @@ import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow.parquet as parquet
@@ -79,14 +80,16 @@ def joined_sum(
     *,
     column: str,
     canonicaliser: str,
-    value: Callable[[Row], int],
-) -> dict[str, int]:
-    """Sum and number of the people of `right` who are in `left`: a plain join."""
-    totals: dict[str, int] = defaultdict(int)
+    value: Callable[[Row], Decimal | int],
+    decimals: int = 0,
+) -> dict[str, int | str]:
+    """Number of the people of `right` who are in `left`, and the sum of what is theirs, as text
+    with so many decimals: a plain join."""
+    totals: dict[str, Decimal | int] = defaultdict(int)
     for person, row in identified(right, column, canonicaliser):
         if person in left:
             totals[person] += value(row)
-    return {"sum": sum(totals.values()), "count": len(totals)}
+    return {"count": len(totals), "sum": f"{Decimal(sum(totals.values())):.{decimals}f}"}
 
 
 def grouped(

@@ -56,7 +56,9 @@ def test_a_private_sum_equals_the_plain_join(city: City) -> None:
         canonicaliser=FORM,
         value=lambda row: int(row["amount_cents"]),
     )
-    assert city.compute("private-sum/1", ["health", "contracts"]).value == expected
+    assert city.compute("private-sum/2", ["health", "contracts"]).value == expected
+    first = city.compute("private-sum/1", ["health", "contracts"]).value
+    assert first == {"count": expected["count"], "sum": int(expected["sum"])}
 
 
 def test_totals_by_district_equal_the_plain_totals(city: City) -> None:

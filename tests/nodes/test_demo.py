@@ -32,9 +32,9 @@ def test_the_demo_agrees_with_the_plain_truth_and_leaves_nothing_running(tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     told: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
     assert {one["kind"] for one in told["results"]} == {
-        "psi-cardinality/1",
-        "psi/1",
-        "private-sum/1",
+        "psi-cardinality/2",
+        "psi/2",
+        "private-sum/2",
         "aggregate/1",
     }
     for one in told["results"]:
@@ -130,7 +130,7 @@ def test_the_private_sum_over_a_public_data_set_equals_a_plain_join(tmp_path: Pa
     assert told["results"][0]["value"]["count"] > 1000
 
 
-def plain_join(left: Path, right: Path) -> dict[str, int]:
+def plain_join(left: Path, right: Path) -> dict[str, int | str]:
     def rows(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8", newline="") as source:
             return list(csv.DictReader(source, skipinitialspace=True))
@@ -141,7 +141,7 @@ def plain_join(left: Path, right: Path) -> dict[str, int]:
         person = row["soc_sec_id"].strip()
         if person in people:
             totals[person] = totals.get(person, 0) + int(row["postcode"])
-    return {"sum": sum(totals.values()), "count": len(totals)}
+    return {"sum": str(sum(totals.values())), "count": len(totals)}
 
 
 def febrl(directory: Path) -> tuple[Path, Path]:

@@ -1,5 +1,6 @@
 """Kinds of computation between real nodes, against the plain truth; and what ends one early."""
 
+import statistics
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,9 @@ def test_a_computation_is_cancelled_by_who_ordered_it_and_ends_for_all(
     provider = city.node("civil-affairs")
     big = tmp_path / "many.csv"
     big.write_text("\n".join(["person", *(f"person-{n}" for n in range(9000))]), encoding="utf-8")
-    provider.client.publish("cancelled", big, [{"name": "person", "role": "identifier"}], terms=terms())
+    provider.client.publish(
+        "cancelled", big, [{"name": "person", "role": "identifier"}], terms=terms()
+    )
     asked = {
         "kind": "psi/2",
         "agreements": [city.consumer.negotiate(provider.url, "cancelled")],
@@ -147,3 +150,66 @@ def test_a_computation_is_cancelled_by_who_ordered_it_and_ends_for_all(
     # Its role ends at its next step, and leaves nothing.
     spool = provider.home.path / "spool" / begun
     provider.client.poll(path, lambda _: not spool.exists(), 60.0)
+
+
+def joined(city: City, left: str) -> list[tuple[str, int]]:
+    """Person and cents of every contract of a person who is in the file `left` too."""
+    known = people(city, left)
+    found = truth.identified(
+        truth.rows(city.data / "contracts.csv"), "resident_id", "resident-id/1"
+    )
+    return [(person, int(row["amount_cents"])) for person, row in found if person in known]
+
+
+def totals_of(found: list[tuple[str, int]]) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for person, cents in found:
+        totals[person] = totals.get(person, 0) + cents
+    return totals
+
+
+@pytest.mark.parametrize("kind", ["private-sum/2", "private-sum-hidden/1"])
+def test_sum_mean_and_variance_over_the_people_in_common(city: City, kind: str) -> None:
+    totals = list(totals_of(joined(city, "residents")).values())
+    result = city.compute(
+        kind,
+        ["residents", "contracts"],
+        parameters={"statistics": ["sum", "mean", "variance"], "valueBits": 40},
+    )
+    assert result.value["count"] == len(totals)
+    assert result.value["sum"] == str(sum(totals))
+    assert float(result.value["mean"]) == pytest.approx(statistics.mean(totals), rel=1e-9)
+    assert float(result.value["variance"]) == pytest.approx(statistics.variance(totals), rel=1e-9)
+
+
+def test_a_sum_by_the_group_of_the_provider_that_named_it(city: City) -> None:
+    district: dict[str, str] = {}
+    for person, row in truth.identified(
+        truth.rows(city.data / "residents.csv"), "resident_id", "resident-id/1"
+    ):
+        district.setdefault(person, row["district"])
+    expected: dict[str, int] = {}
+    for person, cents in totals_of(joined(city, "residents")).items():
+        expected[district[person]] = expected.get(district[person], 0) + cents
+    result = city.compute(
+        "private-sum/2",
+        ["residents", "contracts"],
+        columns={city.agreements["residents"]: {"group": "district"}},
+    )
+    shown = {group: one["sum"] for group, one in result.value["groups"].items()}
+    assert shown == {g: str(total) for g, total in expected.items() if g in shown}
+    assert set(shown) | set(result.value["withheld"]) >= set(expected)
+
+
+def test_a_consumer_sums_its_own_values_over_the_people_a_provider_knows(city: City) -> None:
+    totals = totals_of(joined(city, "residents"))
+    result = city.compute(
+        "private-sum-own/1",
+        ["residents"],
+        own={
+            "source": str(city.data / "contracts.csv"),
+            "identifier": "resident_id",
+            "value": "amount_cents",
+        },
+    )
+    assert (result.value["count"], result.value["sum"]) == (len(totals), str(sum(totals.values())))
