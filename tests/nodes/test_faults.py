@@ -1,7 +1,9 @@
 """A node killed at any moment comes back with everything it had promised."""
 
 import csv
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -205,3 +207,34 @@ def test_whoever_is_killed_while_sets_are_compared_goes_on_at_the_last_finished_
     assert found["report"]["distinct"] == 6000
     provider.client.poll(f"/api/computations/{begun}", ended, 30.0)
     assert not spool.exists()
+
+
+def test_a_side_that_hangs_ends_the_run_by_the_orders_deadline_with_its_name(
+    city: City, tmp_path: Path
+) -> None:
+    provider = city.node("civil-affairs")
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join(["person", *(f"person-{n}" for n in range(9000))]), "utf-8")
+    column = {"name": "person", "role": "identifier"}
+    provider.client.publish("hanging", people, [column], terms=terms())
+    asked = {
+        "kind": "psi/2",
+        "agreements": [city.consumer.negotiate(provider.url, "hanging")],
+        "purpose": PURPOSE,
+        "deadline_s": 6,
+        "own": {"source": str(people), "identifier": "person"},
+    }
+    path = "/api/computations/" + city.consumer.call("POST", "/api/computations", asked)["id"]
+    city.consumer.poll(path, lambda one: one["progress"]["done_units"] > 0, 60.0)
+    assert provider.process is not None
+    os.kill(provider.process.pid, signal.SIGSTOP)
+    try:
+        found = city.consumer.poll(path, ended, 60.0)
+    finally:
+        os.kill(provider.process.pid, signal.SIGCONT)
+    assert found["status"] == "FAILED"
+    assert "deadline" in found["refusal"]["reason"]
+    theirs = provider.client.poll(path, ended, 60.0)
+    assert theirs["status"] == "FAILED"
+    # The node goes on.
+    assert city.compute("psi-cardinality/2", ["residents", "contracts"]).value["count"] > 0
