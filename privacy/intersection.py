@@ -17,6 +17,7 @@ of every run, not this protocol.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from json.encoder import encode_basestring
 
 from privacy.buckets import BUCKET_ELEMENTS
@@ -324,53 +325,36 @@ INTERSECTION_2 = Kind(
     resumable=True,
 )
 
-BOTH = Kind(
+BOTH = replace(
+    INTERSECTION_2,
     name="psi-both/1",
     title="Which people or things consumer and provider both know, told to both",
     title_zh="消费方与提供方共有的人或物,双方均得知",
     leakage={
         SENDER: "Which of its identifiers the consumer has too, even when that is withheld from "
         "the consumer. " + _SIZES_LEARNT,
-        CONSUMER: "Which of its own identifiers the sender has too. It may bring identifiers that "
-        "it only guessed, so the cohort limits probing and does not exclude it.",
+        CONSUMER: INTERSECTION_2.leakage[CONSUMER],
     },
-    result={
-        SENDER: '{"count": n, "identifiers": [sorted]}',
-        CONSUMER: '{"count": n, "identifiers": [sorted]}',
-    },
-    columns={SENDER: ("identifier",), CONSUMER: ("identifier",)},
-    providers=(1, 1),
-    needs_key=False,
-    max_rows=MAX_IDENTIFIERS,
-    party_names=lambda _: (SENDER,),
+    result=dict.fromkeys((SENDER, CONSUMER), '{"count": n, "identifiers": [sorted]}'),
     start_role=_start_both,
-    compute_in_clear=_intersection_in_clear,
     settings=(*BUCKET_SETTINGS, ENGINE_SETTING),
     check_settings=_check_both,
-    resumable=True,
 )
 
-COUNT = Kind(
+COUNT = replace(
+    INTERSECTION_2,
     name="psi-count/1",
     title="How many of the consumer's own people or things the provider knows too",
     title_zh="消费方自有名单中,提供方也有多少人或物(只得数量)",
     leakage={
-        SENDER: "How many of its identifiers are common, but not which. " + _SIZES_LEARNT,
+        SENDER: INTERSECTION_2.leakage[SENDER],
         CONSUMER: "How many of its own identifiers the sender has too, but not which. It chooses "
         "its identifiers, so the counts of lists that differ in one person tell about that one; "
         "the number of uses limits it, and noise with a budget bounds it.",
     },
-    result={SENDER: '{"count": n}', CONSUMER: '{"count": n}'},
-    columns={SENDER: ("identifier",), CONSUMER: ("identifier",)},
-    providers=(1, 1),
-    needs_key=False,
-    max_rows=MAX_IDENTIFIERS,
-    party_names=lambda _: (SENDER,),
+    result=dict.fromkeys((SENDER, CONSUMER), '{"count": n}'),
     start_role=_start_count,
     compute_in_clear=_count_in_clear,
-    settings=BUCKET_SETTINGS,
-    check_settings=check_settings,
-    resumable=True,
     adds_noise=True,
 )
 

@@ -18,7 +18,6 @@ No total ever leaves its slot. Let v be `value_bits` and N the most identifiers 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from fractions import Fraction
 
 from privacy.computation import MAX_IDENTIFIER_CHARACTERS, Inputs, Parameters, Rows
 from privacy.disclosure import is_small_group, reaches_cohort
@@ -26,7 +25,7 @@ from privacy.errors import InputRejected, ProtocolViolation
 from privacy.noise import UNIT_BITS, cohort_threshold, noisy_sum, share_of, verify_epsilon
 from privacy.paillier import RandomBytes
 from privacy.role import JsonValue
-from privacy.tables import DEFAULT_STATISTICS, MAX_DECIMALS, MOMENTS, MORE_DIGITS, decimal_text
+from privacy.tables import DEFAULT_STATISTICS, MAX_DECIMALS, MOMENTS, told_of
 
 MAX_IDENTIFIERS = 2_000_000
 # 2^21 rows of values below 2^63 add up to less than 2^84, so nothing is ever refused by default.
@@ -291,21 +290,9 @@ def told(
 
 
 def _statistics_of(question: Question, moments: Sequence[int]) -> dict[str, JsonValue]:
-    unit, digits = 10**question.decimals, question.decimals + MORE_DIGITS
-    count, total, squares = (*moments, 0, 0)[:3]
+    told = told_of(question.statistics, question.decimals, moments)
     # Only noise takes a count below zero, and to say so tells nothing more.
-    told: dict[str, JsonValue] = {"count": max(0, count)}
-    if "sum" in question.statistics:
-        told["sum"] = decimal_text(Fraction(total, unit), question.decimals)
-    if "mean" in question.statistics:
-        mean = Fraction(total, count * unit) if count > 0 else None
-        told["mean"] = None if mean is None else decimal_text(mean, digits)
-    if "variance" in question.statistics:
-        # With noise the difference may be below zero, which no variance is.
-        spread = max(Fraction(0), squares - Fraction(total**2, count)) if count > 1 else None
-        variance = None if spread is None else spread / ((count - 1) * unit**2)
-        told["variance"] = None if variance is None else decimal_text(variance, digits)
-    return told
+    return told | {"count": max(0, moments[0])}
 
 
 def verify_possible(

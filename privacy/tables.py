@@ -6,7 +6,7 @@ or encrypted: these are the functions of values that a provider and the consumer
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -226,23 +226,29 @@ def released_totals(
     """Write a table as the consumer gets it; `totals` is cell to its sums, for the cells shown."""
     return {
         "cells": [
-            {**table.place(cell), **_statistics_of(table, totals[cell])} for cell in sorted(totals)
+            {**table.place(cell), **told_of(table.statistics, table.decimals, totals[cell])}
+            for cell in sorted(totals)
         ],
         "withheld": [table.place(cell) for cell, hidden in enumerate(withheld) if hidden],
     }
 
 
-def _statistics_of(table: Table, moments: Sequence[int]) -> dict[str, JsonValue]:
-    """The statistics of one cell. What cannot be had of too few rows is None."""
-    unit, digits = 10**table.decimals, table.decimals + MORE_DIGITS
+def told_of(
+    statistics: Collection[str], decimals: int, moments: Sequence[int]
+) -> dict[str, JsonValue]:
+    """Write the count and the statistics asked for out of count, sum and sum of squares.
+
+    The values had so many decimals. What cannot be had of too few rows is None.
+    """
+    unit, digits = 10**decimals, decimals + MORE_DIGITS
     count, total, squares = (*moments, 0, 0)[:3]
     told: dict[str, JsonValue] = {"count": count}
-    if "sum" in table.statistics:
-        told["sum"] = decimal_text(Fraction(total, unit), table.decimals)
-    if "mean" in table.statistics:
+    if "sum" in statistics:
+        told["sum"] = decimal_text(Fraction(total, unit), decimals)
+    if "mean" in statistics:
         mean = Fraction(total, count * unit) if count > 0 else None
         told["mean"] = None if mean is None else decimal_text(mean, digits)
-    if "variance" in table.statistics:
+    if "variance" in statistics:
         # With noise the difference may be below zero, which no variance is.
         spread = max(Fraction(0), squares - Fraction(total**2, count)) if count > 1 else None
         variance = None if spread is None else spread / ((count - 1) * unit**2)
