@@ -293,7 +293,9 @@ class Computations:
         spools = self._running.spools
         if isinstance(end, Transcribed) and end.outcome.attachment is not None:
             spools.keep_result(computation_id, end.outcome.attachment)
-        self._store_end(computation_id, order, end, excluded)
+        if not self._store_end(computation_id, order, end, excluded):
+            # It was ended meanwhile, and what has ended has no result.
+            spools.result(computation_id).unlink(missing_ok=True)
         spools.discard(computation_id)
 
     def _store_end(
@@ -302,17 +304,18 @@ class Computations:
         order: ComputationOrder,
         end: Transcribed | Exception,
         excluded: int | None,
-    ) -> None:
+    ) -> bool:
+        """Put down the end of our role; False where the computation had ended before."""
         with self._node.store.transaction() as tx:
             row = tx.get_one(ComputationRow, computation_id)
             if row.status in TERMINAL:
-                return
+                return False
             if isinstance(end, Transcribed):
                 report = dict(end.outcome.report)
                 row.report = report if excluded is None else report | {"excluded": excluded}
                 row.attachment = end.outcome.attachment
                 self._complete(tx, row, order, end)
-                return
+                return True
             if isinstance(end, Withheld):
                 status, code, clause = REFUSED, "withheld", end.rule
                 remedy: str | None = "ask about a larger group of people"
@@ -322,6 +325,7 @@ class Computations:
             reason = _public_reason(end)
             self.end(tx, row, status, reason, clause=clause, remedy=remedy)
             self.terminate_transfers(tx, row.id, reason, code=code, clause=clause)
+        return True
 
     def _complete(
         self, tx: Session, row: ComputationRow, order: ComputationOrder, end: Transcribed
