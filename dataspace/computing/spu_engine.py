@@ -112,7 +112,8 @@ class Link:
             certificate = x509.load_pem_x509_certificate(link.certificate.encode())
             # Written again, so that nothing beside the one certificate is passed on.
             pem = certificate.public_bytes(Encoding.PEM).decode()
-        except (ValueError, TypeError) as err:
+        # RecursionError: what is nested too deeply to be read.
+        except (ValueError, TypeError, RecursionError) as err:
             raise ProtocolViolation(f"{sender} sent a link to its engine that is none") from err
         return cls(link.version, pem, link.host, link.port)
 

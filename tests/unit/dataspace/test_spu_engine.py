@@ -5,8 +5,10 @@ The longer tests install spu beside the project, under .tools, where that can be
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,8 +70,9 @@ def test_a_link_reads_back() -> None:
         link(certificate="no certificate"),
         link(version="9" * 40),
         link(more=1),
+        b"[" * 4096,
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_a_link_that_is_none_is_the_peers_fault(payload: bytes) -> None:
     with pytest.raises(ProtocolViolation, match="sender sent a link to its engine that is none"):
@@ -232,3 +235,86 @@ def test_a_peer_that_never_comes_ends_the_run_with_its_name(spu_python, tmp_path
         engine.finished(30.0)
     engine.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def numbered(count: int, first: int = 0) -> list[bytes]:
+    return [n.to_bytes(12, "big") for n in range(first, first + count)]
+
+
+def met(engines: dict[str, SpuEngine], size: int, **shown: bytes) -> None:
+    """Begin a run of both engines; `shown` is the link a side is shown in place of the other's."""
+    links = {
+        party: engine.prepare(EngineRun(RR22, party == "sender", numbered(size), party + "'s peer"))
+        for party, engine in engines.items()
+    }
+    engines["sender"].begin(shown.get("sender", links[CONSUMER]))
+    engines[CONSUMER].begin(links["sender"])
+
+
+@pytest.mark.slow
+def test_a_side_that_vanishes_ends_the_other_at_once_and_by_name(engines) -> None:
+    met(engines, 300_000)
+    assert not engines["sender"].finished(0.3)
+    engines[CONSUMER].close()
+    with pytest.raises(EngineUnavailable, match="engine of sender's peer left before it was done"):
+        engines["sender"].finished(5.0)
+
+
+@pytest.mark.slow
+def test_a_side_that_hangs_ends_both_by_name(spu_python, tmp_path) -> None:
+    place = SpuPlace(spu_python, tmp_path, deadline_s=60.0, silence_s=4.0)
+    engines = {party: SpuEngine(place, lambda _: None) for party in ("sender", CONSUMER)}
+    met(engines, 300_000)
+    assert not engines["sender"].finished(0.3)
+    process = engines[CONSUMER]._process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    with pytest.raises(EngineUnavailable, match="engine of sender's peer was silent for too long"):
+        engines["sender"].finished(20.0)
+    engines["sender"].close()
+    process.send_signal(signal.SIGCONT)
+    with pytest.raises(EngineUnavailable, match="engine of consumer's peer"):
+        engines[CONSUMER].finished(20.0)
+    engines[CONSUMER].close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_who_has_another_certificate_does_not_get_in(spu_python, tmp_path) -> None:
+    place = SpuPlace(spu_python, tmp_path, deadline_s=30.0, silence_s=3.0)
+    engines = {party: SpuEngine(place, lambda _: None) for party in ("sender", CONSUMER)}
+    met(engines, 10, sender=link(host=None, port=None))
+    for engine in engines.values():
+        with pytest.raises(EngineUnavailable, match="peer"):
+            engine.finished(20.0)
+        engine.close()
+
+
+@pytest.mark.slow
+def test_nothing_is_left_when_the_node_is_killed(spu_python, tmp_path) -> None:
+    owner = f"""
+import sys, time
+from pathlib import Path
+from dataspace.computing.spu_engine import SpuEngine, SpuPlace
+from privacy.engine import EngineRun
+engine = SpuEngine(SpuPlace(Path({str(spu_python)!r}), Path({str(tmp_path)!r})), print)
+engine.prepare(EngineRun("rr22", True, [bytes(12)], "consumer"))
+print(engine._process.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", owner], cwd=ROOT, stdout=subprocess.PIPE) as node:
+        assert node.stdout is not None
+        worker = int(node.stdout.readline())
+        node.kill()
+    until = time.monotonic() + 10
+    while list(tmp_path.iterdir()) or is_running(worker):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
