@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_privacy.py [--json] [--small] [--only PART]
 
 Peers: openmined-psi called directly, phe, SecretFlow's sf-heu and spu, the last two in environments
-of their own that are made for the run (they need the network, and spu a gigabyte of disk).
+of their own that are made for the run (they need the network, and spu 420 MB of disk).
 """
 
 from __future__ import annotations

@@ -209,6 +209,7 @@ def test_whoever_is_killed_while_sets_are_compared_goes_on_at_the_last_finished_
     assert not spool.exists()
 
 
+@pytest.mark.slow
 def test_a_side_that_hangs_ends_the_run_by_the_orders_deadline_with_its_name(
     city: City, tmp_path: Path
 ) -> None:
