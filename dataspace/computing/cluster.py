@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -33,6 +34,8 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 CONNECT_S = 10.0
+# How long an answer may take before it is asked whether anybody still works on it.
+LOOK_S = 5.0
 
 
 @dataclass
@@ -121,12 +124,13 @@ class DaskWorkers:
         """
         submitted = under_way.popleft()
         try:
-            return self._result(submitted.future)
+            return self._result(client, submitted)
         except KilledWorker:
             for other in under_way:
                 other.future.release()
+        submitted.future = self._submit(client, submitted.request)
         try:
-            answered = self._result(self._submit(client, submitted.request))
+            answered = self._result(client, submitted)
         except KilledWorker as err:
             raise Unavailable(
                 "several workers of the cluster died of the same piece of this computation",
@@ -136,10 +140,30 @@ class DaskWorkers:
             other.future = self._submit(client, other.request)
         return answered
 
-    def _result(self, future: Future[bytes]) -> bytes:
+    def _result(self, client: Client, submitted: _Submitted) -> bytes:
+        """The answer; raises KilledWorker, and Unavailable where there is none in time."""
+        deadline = time.monotonic() + PIECE_DEADLINE_S
+        while True:
+            try:
+                return submitted.future.result(timeout=LOOK_S)
+            except TimeoutError as err:
+                if time.monotonic() > deadline:
+                    raise _away(self._address) from err
+                if self._is_lost(client, submitted.future):
+                    submitted.future = self._submit(client, submitted.request)
+            except (OSError, CancelledError, CommClosedError) as err:
+                raise _away(self._address) from err
+
+    def _is_lost(self, client: Client, future: Future[bytes]) -> bool:
+        """Whether an answer will not come although nobody says so.
+
+        A worker that dies when its answer is about to be fetched can leave client and scheduler
+        each waiting for the other: the scheduler takes the piece for done, or for nobody's.
+        """
         try:
-            return future.result(timeout=PIECE_DEADLINE_S)
-        except (OSError, TimeoutError, CancelledError, CommClosedError) as err:
+            done = any(client.who_has([future]).values())
+            return done or not any(client.processing().values())
+        except (OSError, TimeoutError, CommClosedError) as err:
             raise _away(self._address) from err
 
 
