@@ -133,8 +133,8 @@ class Inbox:
                 if left_s <= 0:
                     raise Unavailable(
                         f"no frame {wanted.name!r} came from {wanted.sender} before the deadline",
-                        remedy="check that the peer's node is running, then order again; large sets "
-                        "need a later deadline",
+                        remedy="check that the peer's node is running, then order again; "
+                        "large sets need a later deadline",
                     )
                 self._changed.wait(left_s)
             payload = b"".join(frame.chunks[number] for number in range(frame.of))
