@@ -144,7 +144,7 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Shared:
-    """The result, which is the same on both sides: the identifiers in ascending order."""
+    """The result, which is the same on both sides: the identifiers, in the order of the rows."""
 
     identifiers: list[str]
     report: dict[str, int]
@@ -305,4 +305,4 @@ def _wait(engine: PsiEngine, agreed: Agreed) -> Steps[None]:
 
 
 def _identifiers(agreed: Agreed, found: Container[bytes]) -> list[str]:
-    return sorted([one for key, one in agreed.keyed.items() if key in found])
+    return [one for key, one in agreed.keyed.items() if key in found]

@@ -49,8 +49,9 @@ class _Submitted:
 class DaskWorkers:
     """The workers behind the scheduler at `address`, reached when there is work for them.
 
-    A worker that dies costs the piece it had; Dask gives it to another, as often as its setting
-    `allowed-failures` says. Dask divides the workers among the runs, each of which has a bounded
+    A worker that dies costs the pieces it had; Dask gives them to others, as often as its setting
+    `allowed-failures` says, and blames all of them. So a run whose pieces kill one worker after the
+    other can make runs beside it fail too, which a `LocalPool` keeps apart. Dask divides the workers among the runs, each of which has a bounded
     number of pieces there. A single piece is done in the calling thread, as in a `LocalPool`.
     """
 
@@ -155,14 +156,14 @@ class DaskWorkers:
                 raise _away(self._address) from err
 
     def _is_lost(self, client: Client, future: Future[bytes]) -> bool:
-        """Whether an answer will not come although nobody says so.
+        """Whether the scheduler takes a piece for done whose answer does not come.
 
-        A worker that dies when its answer is about to be fetched can leave client and scheduler
-        each waiting for the other: the scheduler takes the piece for done, or for nobody's.
+        A worker that dies when its answer is about to be fetched can leave the two waiting for each
+        other. Work that merely waits for workers is left alone: to submit it anew would forget how
+        many of them it has killed.
         """
         try:
-            done = any(client.who_has([future]).values())
-            return done or not any(client.processing().values())
+            return any(client.who_has([future]).values())
         except (OSError, TimeoutError, CommClosedError) as err:
             raise _away(self._address) from err
 
