@@ -51,8 +51,9 @@ class DaskWorkers:
 
     A worker that dies costs the pieces it had; Dask gives them to others, as often as its setting
     `allowed-failures` says, and blames all of them. So a run whose pieces kill one worker after the
-    other can make runs beside it fail too, which a `LocalPool` keeps apart. Dask divides the workers among the runs, each of which has a bounded
-    number of pieces there. A single piece is done in the calling thread, as in a `LocalPool`.
+    other can make runs beside it fail too, which a `LocalPool` keeps apart. Dask divides the
+    workers among the runs, each of which has a bounded number of pieces there. A single piece is
+    done in the calling thread, as in a `LocalPool`.
     """
 
     def __init__(self, address: str) -> None:
@@ -170,8 +171,12 @@ class DaskWorkers:
 
 def _count(client: Client, address: str) -> int:
     try:
+        # Workers that died are started again: having none may be a matter of seconds.
+        client.wait_for_workers(1, timeout=CONNECT_S)
         threads: int = sum(client.nthreads().values())
-    except (OSError, TimeoutError, CommClosedError) as err:
+    except TimeoutError:
+        threads = 0
+    except (OSError, CommClosedError) as err:
         raise _away(address) from err
     if threads == 0:
         raise Unavailable(
