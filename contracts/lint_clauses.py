@@ -201,7 +201,7 @@ def _about_computations(
         return
     if atom.operator not in (Operator.EQ, Operator.IS_ANY_OF):
         return
-    for name in texts_of(atom.right_operand):
+    for name in dict.fromkeys(texts_of(atom.right_operand)):
         if name not in known:
             yield Remark(
                 Severity.WARNING,

@@ -263,6 +263,9 @@ def test_computations_that_the_node_does_not_have_are_named() -> None:
     assert found("isAnyOf", ["psi/1", "private-sum/1", "HttpData-PULL"]) == []
     assert found("isA", "private-sum") == []
     assert found("isAnyOf", ["psi/1", "psi/2"]) == [("warning", "unknown-computation", place)]
+    # One that is named twice is one remark.
+    twice = found("isAnyOf", ["psi/1", "psi/2", "psi/2"])
+    assert twice == [("warning", "unknown-computation", place)]
     assert found("eq", "psi/2") == [("error", "no-such-computation", place)]
     assert found("isA", "sum") == [("error", "no-such-computation", place)]
     assert found("isNoneOf", ["psi/2"]) == []
