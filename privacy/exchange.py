@@ -37,7 +37,7 @@ from privacy.buckets import (
 from privacy.computation import RoleContext
 from privacy.disclosure import MIN_COHORT, WITHHELD, reaches_cohort, receive_verdict, released
 from privacy.errors import ProtocolViolation, Withheld
-from privacy.masking import MaskingKey, mask_all, raise_all
+from privacy.masking import MaskingKey, mask_all, raise_all, verify_not_copied
 from privacy.role import Progress, Steps, receive, send
 from privacy.wire import COUNT_BYTES, NUMBER_BYTES, POINT_BYTES, parse_records, verify_ascending
 
@@ -332,10 +332,7 @@ class _Side:
         records = parse_records(payload, record_bytes, self.peer, expected=expected)
         points = [record[:POINT_BYTES] for record in records]
         verify_ascending(points, self.peer)
-        # Two keys give different points, so one of ours was copied, by a peer that would claim
-        # identifiers it does not know.
-        if any(point in own for point in points):
-            raise ProtocolViolation(f"{self.peer} sent masked points back as its own")
+        verify_not_copied(points, own, self.peer)
         return points, [record[POINT_BYTES:] for record in records], payload
 
     def _raise(self, key: MaskingKey, points: Sequence[bytes]) -> Steps[list[bytes]]:

@@ -6,7 +6,7 @@ knows neither a nor b (decisional Diffie-Hellman, hash modelled as a random orac
 Huberman, Franklin, Hogg 1999). Curve arithmetic and hashing are those of openmined-psi.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import private_set_intersection.python as psi
 
@@ -60,6 +60,16 @@ class MaskingKey:
         if len(raised) != len(points) or any(len(point) != POINT_BYTES for point in raised):
             raise ProtocolViolation(f"{sender} sent points that cannot be masked again")
         return raised
+
+
+def verify_not_copied(points: Sequence[bytes], own: Mapping[bytes, object], sender: str) -> None:
+    """Raise ProtocolViolation if `sender` sent one of our `own` masked points back.
+
+    Two keys give different points, so it was copied, by a peer that would claim identifiers it
+    does not know.
+    """
+    if any(point in own for point in points):
+        raise ProtocolViolation(f"{sender} sent masked points back as its own")
 
 
 def mask_piece(piece: tuple[MaskingKey, Sequence[str]]) -> list[bytes]:

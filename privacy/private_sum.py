@@ -31,9 +31,9 @@ from privacy.disclosure import (
     withhold_below,
 )
 from privacy.errors import ProtocolViolation, Withheld
-from privacy.masking import MaskingKey
+from privacy.masking import MaskingKey, verify_not_copied
 from privacy.paillier import Ciphertext, PublicKey
-from privacy.psi import LEFT, RIGHT, masked_set, parse_masked_set, verify_not_copied
+from privacy.psi import LEFT, RIGHT, masked_set, parse_masked_set
 from privacy.role import JsonValue, Outcome, Role, receive, send
 from privacy.wire import (
     COUNT_BYTES,

@@ -17,7 +17,7 @@ from privacy.disclosure import (
     withhold_below,
 )
 from privacy.errors import ProtocolViolation, Withheld
-from privacy.masking import MaskingKey
+from privacy.masking import MaskingKey, verify_not_copied
 from privacy.role import JsonValue, Outcome, Role, Steps, receive, send
 from privacy.wire import (
     NUMBER_BYTES,
@@ -38,16 +38,6 @@ def masked_set(key: MaskingKey, identifiers: Sequence[str]) -> dict[bytes, str]:
     """Mask the distinct `identifiers` and return masked point to identifier, in ascending order."""
     distinct = list(dict.fromkeys(identifiers))
     return dict(sorted(zip(key.mask(distinct), distinct, strict=True)))
-
-
-def verify_not_copied(points: Sequence[bytes], own: Mapping[bytes, object], sender: str) -> None:
-    """Raise ProtocolViolation if `sender` sent one of our `own` masked points back.
-
-    Two keys give different points, so it was copied, by a peer that would claim identifiers it
-    does not know.
-    """
-    if any(point in own for point in points):
-        raise ProtocolViolation(f"{sender} sent masked points back as its own")
 
 
 def parse_masked_set(payload: bytes, sender: str, own: Mapping[bytes, object]) -> list[bytes]:

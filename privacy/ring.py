@@ -31,8 +31,8 @@ from dataclasses import dataclass
 from privacy.computation import CONSUMER, RoleContext
 from privacy.disclosure import withhold_below
 from privacy.errors import ProtocolViolation
-from privacy.masking import MaskingKey, mask_all, raise_all, shorten
-from privacy.psi import MAX_IDENTIFIERS, verify_not_copied
+from privacy.masking import MaskingKey, mask_all, raise_all, shorten, verify_not_copied
+from privacy.psi import MAX_IDENTIFIERS
 from privacy.role import Progress, Steps, receive, send
 from privacy.wire import (
     COUNT_BYTES,

@@ -37,7 +37,7 @@ from privacy.disclosure import (
 )
 from privacy.errors import ProtocolViolation
 from privacy.intersection import IDENTIFIERS_FILE, MAX_IDENTIFIERS_IN_VALUE
-from privacy.masking import MaskingKey, mask_all, raise_all
+from privacy.masking import MaskingKey, mask_all, raise_all, verify_not_copied
 from privacy.role import Outcome, Progress, Role, Steps, send
 from privacy.wire import POINT_BYTES, parse_bits
 
@@ -154,10 +154,8 @@ def _receive_and_raise(
     records: list[bytes] = []
     for expected in frame_counts(count, sizes):
         points = yield from receive_frame(SENDER, name, expected, POINT_BYTES)
-        # Two keys give different points, so one of ours was copied, by a peer that would claim
-        # identifiers it does not know.
-        if any(point in query for query in queries for point in points):
-            raise ProtocolViolation(f"{SENDER} sent masked points back as its own")
+        for query in queries:
+            verify_not_copied(points, query, SENDER)
         records += yield from raise_all(
             context.workers, MaskingKey(scalar), points, SENDER, width=RECORD_BYTES
         )
