@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connectors import delimited
+from connectors.conditions import Where, filtered, verify_readable
 from connectors.errors import InputRejected, Unavailable
-from connectors.names import verify_columns, verify_distinct
+from connectors.names import verify_distinct
 
 # Rows per batch: large enough to amortise Python's per-batch cost, a few MB of text at most.
 BATCH_ROWS = 65_536
@@ -31,6 +32,8 @@ _HASH_BLOCK_BYTES = 1 << 20
 
 # Numbers stay as their digits: a float would lose those of an identity number.
 _AS_WRITTEN = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+_ENCODINGS = {"utf-8-sig": "UTF-8", "gb18030": "GBK (GB 18030)"}
+_DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
 _EXCEL = frozenset({".xls", ".xlsx", ".xlsm", ".et"})
 
 
@@ -59,10 +62,18 @@ class DelimitedFile(_File):
     def schema(self) -> pa.Schema:
         return pa.schema([(name, pa.string()) for name in self._layout().columns])
 
-    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def scan(self, columns: Sequence[str], where: Where = ()) -> Iterator[pa.RecordBatch]:
         layout = self._layout()
-        verify_columns(columns, layout.columns, source=self.name)
-        return self._batches(layout, columns)
+        verify_readable(columns, where, layout.columns, source=self.name)
+        return filtered(lambda names: self._batches(layout, names), columns, where)
+
+    def description(self) -> Mapping[str, str]:
+        layout = self._layout()
+        return {
+            "format": "delimited text",
+            "encoding": _ENCODINGS[layout.encoding],
+            "delimiter": _DELIMITERS[layout.delimiter],
+        }
 
     def _layout(self) -> delimited.Layout:
         with reading(self.path):
@@ -82,9 +93,12 @@ class ParquetFile(_File):
         with self._open() as file:
             return file.schema_arrow
 
-    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        verify_columns(columns, self.schema().names, source=self.name)
-        return _never_empty(self._batches(columns), self.name)
+    def scan(self, columns: Sequence[str], where: Where = ()) -> Iterator[pa.RecordBatch]:
+        verify_readable(columns, where, self.schema().names, source=self.name)
+        return filtered(lambda names: _never_empty(self._batches(names), self.name), columns, where)
+
+    def description(self) -> Mapping[str, str]:
+        return {"format": "Parquet"}
 
     def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with self._open() as file:
@@ -122,9 +136,12 @@ class JsonLinesFile(_File):
             raise InputRejected(f"{self.name} has no rows; write one JSON object on each line")
         return pa.schema([(name, pa.string()) for name in names])
 
-    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        verify_columns(columns, self.schema().names, source=self.name)
-        return _guarded(self.path, self._batches(columns))
+    def scan(self, columns: Sequence[str], where: Where = ()) -> Iterator[pa.RecordBatch]:
+        verify_readable(columns, where, self.schema().names, source=self.name)
+        return filtered(lambda names: _guarded(self.path, self._batches(names)), columns, where)
+
+    def description(self) -> Mapping[str, str]:
+        return {"format": "JSON lines", "encoding": "UTF-8"}
 
     def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         cells: dict[str, list[str | None]] = {name: [] for name in columns}

@@ -10,15 +10,15 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from connectors.conditions import Where, columns_read, keep, verify_readable
 from connectors.errors import InputRejected
 from connectors.files import (
     DelimitedFile,
@@ -31,6 +31,8 @@ from connectors.files import (
 )
 from connectors.identifiers import ColumnReader, canonicalise
 from connectors.names import verify_columns
+from connectors.use import Use
+from connectors.values import texts
 
 # A receipt is a few hundred bytes; a longer line is a broken file.
 MAX_RECEIPT_BYTES = 64 * 1024
@@ -103,25 +105,6 @@ class ConsentBook:
         )
 
 
-@runtime_checkable
-class ConsentedSource(Protocol):
-    """A source whose rows are only read under consent: `scan` refuses, `scan_consented` reads."""
-
-    @property
-    def name(self) -> str: ...
-
-    def schema(self) -> pa.Schema: ...
-
-    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]: ...
-
-    def version(self) -> str: ...
-
-    def scan_consented(
-        self, columns: Sequence[str], purpose: str, recipient: str, at: datetime
-    ) -> Iterator[pa.RecordBatch]:
-        """Yield `columns` of those people only whose consent covers exactly this use."""
-
-
 class PersonalFile:
     """A data file, its consent receipts, and the column that says whose row it is."""
 
@@ -155,7 +138,10 @@ class PersonalFile:
             digest.update(hashlib.sha256(self._consents.read_bytes()).digest())
         return f"sha256:{digest.hexdigest()}"
 
-    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def description(self) -> Mapping[str, str]:
+        return {**self._data.description(), "read under": "consent"}
+
+    def scan(self, columns: Sequence[str], where: Where = ()) -> Iterator[pa.RecordBatch]:
         """Raises InputRejected, always."""
         raise InputRejected(
             f"{self.name} holds personal data, which are only read under consent; use it in a "
@@ -163,16 +149,17 @@ class PersonalFile:
         )
 
     def scan_consented(
-        self, columns: Sequence[str], purpose: str, recipient: str, at: datetime
+        self, columns: Sequence[str], use: Use, where: Where = ()
     ) -> Iterator[pa.RecordBatch]:
         """Yield `columns` of the people whose consent covers them for this use at this time.
 
-        Rows without a valid subject belong to nobody who could consent, and never appear.
+        Rows without a valid subject belong to nobody who could consent, and never appear. Consent
+        covers what conditions look at too: they tell about whoever is chosen by them.
         Raises InputRejected as `Source.scan` does, and for a time without zone.
         """
-        _verify_aware(at)
-        verify_columns(columns, self.schema().names, source=self.name)
-        return self._consented(tuple(columns), purpose, recipient, at)
+        _verify_aware(use.at)
+        verify_readable(columns, where, self.schema().names, source=self.name)
+        return self._consented(tuple(columns), use, where)
 
     def give(self, consent: Consent) -> None:
         """Keep this receipt; its subject is canonicalised first.
@@ -188,20 +175,21 @@ class PersonalFile:
         withdraw(self._consents, receipt_id, at)
 
     def _consented(
-        self, columns: tuple[str, ...], purpose: str, recipient: str, at: datetime
+        self, columns: tuple[str, ...], use: Use, where: Where
     ) -> Iterator[pa.RecordBatch]:
         book = ConsentBook.load(self._consents)
         reader = ColumnReader(self._canonicaliser, column=self._subject)
-        read = list(dict.fromkeys((self._subject, *columns)))
-        for batch in self._data.scan(read):
+        used = columns_read(columns, where)
+        for batch in self._data.scan(columns_read((self._subject, *columns), where)):
             subjects = reader.feed(texts(batch.column(self._subject)))
             allowed = [
-                subject is not None and book.covers(subject, columns, purpose, recipient, at)
+                subject is not None
+                and book.covers(subject, used, use.purpose, use.recipient, use.at)
                 for subject in subjects
             ]
-            kept = batch.filter(pa.array(allowed, type=pa.bool_())).select(list(columns))
+            kept = keep(batch.filter(pa.array(allowed, type=pa.bool_())), where)
             if kept.num_rows:
-                yield kept
+                yield kept.select(list(columns))
 
 
 def open_personal_file(url: str) -> PersonalFile:
@@ -263,13 +251,6 @@ def withdraw(path: Path, receipt_id: str, at: datetime) -> None:
             return
         receipts[found[0]] = receipt.model_copy(update={"withdrawn_at": at})
         _replace(path, receipts)
-
-
-def texts(column: pa.Array) -> list[str | None]:
-    """The cells of a column as text, null as None."""
-    return [
-        cell if cell is None or isinstance(cell, str) else str(cell) for cell in column.to_pylist()
-    ]
 
 
 def _receipts(path: Path) -> Iterator[Consent]:

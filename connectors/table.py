@@ -5,27 +5,18 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import pyarrow as pa
 
+from connectors.conditions import Where
 from connectors.errors import InputRejected
 from connectors.identifiers import ColumnReader, QualityReport, require_identifiers
-from connectors.personal import ConsentedSource, texts
-from connectors.source import Source
-from connectors.values import parse_integers
+from connectors.source import ConsentedSource, Source
+from connectors.use import Use
+from connectors.values import parse_integers, texts
 
 # About 2 GB of Python strings and integers; larger tables are computed on in parts.
 MAX_ROWS = 10_000_000
-
-
-@dataclass(frozen=True)
-class Use:
-    """Who reads and why, as consents ask; `at` has a time zone."""
-
-    purpose: str
-    recipient: str
-    at: datetime
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ class Batch:
 
 
 class Reading:
-    """The named columns of a source, read as they are asked for.
+    """The named columns of a source, of the rows that meet `where`, read as they are asked for.
 
     `identifier`, `value`, `group` and `across` (a second group) are columns; one may serve in
     several parts. Identifiers are made canonical (by `text/1` where `canonicaliser` is None),
@@ -73,6 +64,7 @@ class Reading:
         group: str | None,
         canonicaliser: str | None,
         use: Use,
+        where: Where = (),
         across: str | None = None,
         scale: int = 0,
         max_rows: int = MAX_ROWS,
@@ -83,6 +75,7 @@ class Reading:
         if not self._columns:
             raise InputRejected("nothing to read; name an identifier, a value or a group column")
         self._source, self._use, self._max_rows = source, use, max_rows
+        self._where = where
         self._identifier, self._value, self._scale = identifier, value, scale
         self._group, self._across = group, across
         self._canonicaliser = canonicaliser or "text/1"
@@ -105,7 +98,7 @@ class Reading:
             if self._identifier is not None
             else None
         )
-        for batch in batches(self._source, self._columns, self._use):
+        for batch in batches(self._source, self._columns, self._use, self._where):
             first = self.rows + 1
             self.rows += batch.num_rows
             if self.rows > self._max_rows:
@@ -152,6 +145,7 @@ def extract(
     group: str | None,
     canonicaliser: str | None,
     use: Use,
+    where: Where = (),
     scale: int = 0,
     max_rows: int = MAX_ROWS,
 ) -> Extract:
@@ -163,6 +157,7 @@ def extract(
         group=group,
         canonicaliser=canonicaliser,
         use=use,
+        where=where,
         scale=scale,
         max_rows=max_rows,
         repetitions=True,
@@ -177,11 +172,13 @@ def extract(
     return Extract(identifiers, values, groups, reading.report, reading.rows, reading.excluded)
 
 
-def batches(source: Source, columns: Sequence[str], use: Use) -> Iterator[pa.RecordBatch]:
+def batches(
+    source: Source, columns: Sequence[str], use: Use, where: Where = ()
+) -> Iterator[pa.RecordBatch]:
     """The rows that may be used so: all of them, or of a consented source the consented ones."""
     if isinstance(source, ConsentedSource):
-        return source.scan_consented(columns, use.purpose, use.recipient, use.at)
-    return source.scan(columns)
+        return source.scan_consented(columns, use, where)
+    return source.scan(columns, where)
 
 
 def _groups(batch: pa.RecordBatch, column: str | None, kept: Sequence[int]) -> list[str]:

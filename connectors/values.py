@@ -53,6 +53,13 @@ def parse_integers(
     return parsed
 
 
+def texts(column: pa.Array) -> list[str | None]:
+    """The cells of a column as text, null as None."""
+    return [
+        cell if cell is None or isinstance(cell, str) else str(cell) for cell in column.to_pylist()
+    ]
+
+
 class _FoundError(Exception):
     def __init__(self, what: str) -> None:
         super().__init__(what)

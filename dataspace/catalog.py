@@ -14,9 +14,10 @@ from pydantic import JsonValue
 from sqlmodel import Session, col, select
 
 from connectors.classification import Grade
-from connectors.personal import ConsentedSource
-from connectors.source import open_source
-from connectors.table import Reading, Use
+from connectors.conditions import Comparison, Condition, Where
+from connectors.source import ConsentedSource, open_source
+from connectors.table import Reading
+from connectors.use import Use
 from contracts import messages as dsp
 from contracts.decision import Decision
 from contracts.filters import parse_filter
@@ -318,6 +319,7 @@ class Datasets:
             across=columns.get("across"),
             canonicaliser=specs[identifier]["canonicaliser"] if identifier else None,
             use=use,
+            where=conditions_of(row),
             scale=int(specs[value]["scale"]) if value else 0,
             max_rows=self._node.home.settings.max_rows,
         )
@@ -359,6 +361,14 @@ class Datasets:
 def policy_hash(policy: Offer) -> str:
     """Hex SHA-256 of a policy's canonical JSON, the name evidence gives it."""
     return canonical_hash(policy.to_json())
+
+
+def conditions_of(row: DatasetRow) -> Where:
+    """Which rows of its source a dataset has."""
+    return tuple(
+        Condition(one["column"], Comparison(one["comparison"]), tuple(one["values"]))
+        for one in row.conditions
+    )
 
 
 def _unknown(dataset: str) -> NotFound:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.source import Source
-from connectors.table import Use, extract
+from connectors.table import extract
+from connectors.use import Use
 from dataspace.errors import InputRejected
 from dataspace.publication import ColumnSpec
 

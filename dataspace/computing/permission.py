@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from connectors.personal import ConsentedSource
-from connectors.source import Source, open_source
+from connectors.source import ConsentedSource, Source, open_source
 from contracts.evaluation import Decision, Facts, Request, decide
 from contracts.odrl import Agreement
 from contracts.order import ComputationOrder, OrderParticipant

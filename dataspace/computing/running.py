@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmodel import Session, col, select
 
-from connectors.personal import ConsentedSource
-from connectors.source import open_source
-from connectors.table import Reading, Use
+from connectors.source import ConsentedSource, open_source
+from connectors.table import Reading
+from connectors.use import Use
 from contracts.order import ComputationOrder, OrderParticipant, open_order
 from dataspace.canonical import canonical_hash
 from dataspace.computing.inbox import Inbox
@@ -237,7 +237,13 @@ class Running:
         with node.store.transaction() as tx:
             agreement = tx.get_one(AgreementRow, me.agreement or "")
             dataset = node.datasets.get(tx, agreement.dataset)
-        use = Use(purpose=order.purpose, recipient=order.consumer, at=datetime.now(UTC))
+        use = Use(
+            purpose=order.purpose,
+            recipient=order.consumer,
+            at=datetime.now(UTC),
+            agreement=agreement.id,
+            computation=order.kind,
+        )
         return node.datasets.read(dataset, me.columns, use=use)
 
     def _version(self, me: OrderParticipant) -> str | None:
@@ -251,7 +257,12 @@ class Running:
         source = open_source(dataset.source)
         if isinstance(source, ConsentedSource):
             return None
-        named = {"content": source.version(), "read": dict(me.columns), "columns": dataset.columns}
+        named = {
+            "content": source.version(),
+            "read": dict(me.columns),
+            "columns": dataset.columns,
+            "conditions": dataset.conditions,
+        }
         return canonical_hash(named)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import connectors.errors
 from connectors.source import open_source
-from connectors.table import Use, extract
+from connectors.table import extract
+from connectors.use import Use
 from dataspace.demo import truth
 from dataspace.demo.screen import Screen
 from dataspace.demo.space import LocalSpace

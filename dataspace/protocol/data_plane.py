@@ -24,14 +24,16 @@ import structlog
 from pyarrow import csv
 from sqlmodel import Session
 
+from connectors.conditions import Where
 from connectors.errors import ConnectorError
-from connectors.personal import ConsentedSource
-from connectors.source import Source
-from connectors.table import Use, batches
+from connectors.source import ConsentedSource, Source
+from connectors.table import batches
+from connectors.use import Use
 from contracts import messages as dsp
 from contracts.party import Party
 from contracts.transfer import TransferState
 from contracts.transfer_strategy import PULL, PUSH
+from dataspace.catalog import conditions_of
 from dataspace.errors import InputRejected, NotFound, ProtocolViolation, Unavailable
 from dataspace.identity.did import verify_public_address
 from dataspace.outbound import within
@@ -166,10 +168,17 @@ class DataPlane:
 
     def _write(self, row: TransferRow, source: Source, dataset: DatasetRow, path: Path) -> None:
         """Write the published columns of the rows that may be used so, and note that they leave."""
-        use = Use(purpose=row.purpose or "", recipient=row.peer, at=datetime.now(UTC))
+        use = Use(
+            purpose=row.purpose or "",
+            recipient=row.peer,
+            at=datetime.now(UTC),
+            agreement=row.agreement,
+            computation=row.format,
+        )
+        names = [str(one["name"]) for one in dataset.columns]
         try:
             with fresh_file(path) as file:
-                rows = _write_csv(file, source, [str(one["name"]) for one in dataset.columns], use)
+                rows = _write_csv(file, source, names, use, conditions_of(dataset))
         except (ConnectorError, pa.ArrowException) as err:
             # Why is for the owner's log: it names files and columns of this machine.
             log.error("rows cannot be written", dataset=dataset.id, error=str(err)[:300])
@@ -288,13 +297,15 @@ class DataPlane:
             ) from err
 
 
-def _write_csv(file: IO[bytes], source: Source, published: list[str], use: Use) -> int:
+def _write_csv(
+    file: IO[bytes], source: Source, published: list[str], use: Use, where: Where
+) -> int:
     """Write these columns of the rows that may be used so; how many rows those are."""
     # One column may be published in two roles.
     names = list(dict.fromkeys(published))
     rows = 0
     writer: csv.CSVWriter | None = None
-    for batch in batches(source, names, use):
+    for batch in batches(source, names, use, where):
         if writer is None:
             writer = csv.CSVWriter(file, batch.schema)
         writer.write_batch(batch)

@@ -71,10 +71,39 @@ class DatasetRow(SQLModel, table=True):
     formats: list[str] = Field(default_factory=list, sa_column=_json_list())
     content_version: str
     created_at: float
+    # What a catalogue says of it besides: in Chinese, field, GB/T 2260 code, how often it changes.
+    title_zh: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    description_zh: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    theme: str | None = None
+    division: str | None = None
+    frequency: str | None = None
+    # Only rows that meet these are in the dataset: [{"column", "comparison", "values"}].
+    conditions: list[dict[str, Any]] = Field(default_factory=list, sa_column=_json_list())
+    # The columns with a division's and a grid cell's code: {"division", "grid"}.
+    blocks: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    # The source's columns as they were at publication: [[name, type]].
+    source_schema: list[list[str]] = Field(default_factory=list, sa_column=_json_list())
+    quality: list[dict[str, Any]] = Field(default_factory=list, sa_column=_json_list())
+    # Whether a person has confirmed the classes of the columns: proposed or confirmed.
+    classification: str = Field(default="proposed", sa_column_kwargs={"server_default": "proposed"})
+    # Why personal data may be processed where there is no consent (PIPL article 13).
+    legal_basis: str | None = None
+    # When the content version was last looked at.
+    checked_at: float | None = None
     # No longer offered; agreements about it go on.
     withdrawn_at: float | None = None
     # The order of the catalogue's pages.
     __table_args__ = (Index("ix_dataset_created_at_id", "created_at", "id"),)
+
+
+class DatasetVersionRow(SQLModel, table=True):
+    """A state of a dataset's rows, numbered from 1 in the order in which the node noticed them."""
+
+    __tablename__: ClassVar[Any] = "dataset_version"
+    dataset: str = Field(primary_key=True)
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    content_version: str
+    noticed_at: float
 
 
 class NegotiationRow(Versioned, table=True):

@@ -17,6 +17,7 @@ from connectors.identifiers import (
 )
 from connectors.personal import Consent, ConsentBook, PersonalFile, append_consent, withdraw
 from connectors.source import open_source
+from connectors.use import Use
 from connectors.values import parse_integers
 
 USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
@@ -227,7 +228,7 @@ def test_no_row_appears_without_a_consent_in_force_for_this_use(
         source = open_source(f"personal+file:{folder}/h.csv?consents={path}&subject=id")
         assert isinstance(source, PersonalFile)
         shown = sum(
-            batch.num_rows for batch in source.scan_consented(asked, purpose, "did:web:a", at)
+            batch.num_rows for batch in source.scan_consented(asked, Use(purpose, "did:web:a", at))
         )
     willing = {
         receipt.subject

@@ -11,7 +11,8 @@ from stdnum.cn import ric
 
 from connectors.personal import Consent, ConsentBook
 from connectors.source import open_source
-from connectors.table import Extract, Use, extract
+from connectors.table import Extract, extract
+from connectors.use import Use
 
 SCRIPT = Path(__file__).parents[3] / "examples" / "quickstart" / "residents.py"
 FILES = ("residents.csv", "contracts.csv", "health.csv", "consents.jsonl", "screening.csv")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import InputRejected
-from connectors.personal import Consent, ConsentBook, ConsentedSource, append_consent, withdraw
-from connectors.source import open_source
+from connectors.personal import Consent, ConsentBook, append_consent, withdraw
+from connectors.source import ConsentedSource, open_source
+from connectors.use import Use
 
 PERSON = "11010519491231002X"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -204,7 +205,7 @@ def consented(vault: Path, *columns: str, at: datetime = NOON) -> list[tuple[obj
     assert isinstance(source, ConsentedSource)
     return [
         row
-        for batch in source.scan_consented(columns, PURPOSE, RECIPIENT, at)
+        for batch in source.scan_consented(columns, Use(PURPOSE, RECIPIENT, at))
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
     ]
 
@@ -274,6 +275,6 @@ def test_another_identifier_can_be_the_subject(vault: Path) -> None:
     consents.write_text(receipt(subject="p-1").model_dump_json() + "\n")
     source = open_source(url(vault).replace("=resident_id", "=key") + "&canonicaliser=text/1")
     assert isinstance(source, ConsentedSource)
-    (batch,) = source.scan_consented(["cost_cents"], PURPOSE, RECIPIENT, NOON)
+    (batch,) = source.scan_consented(["cost_cents"], Use(PURPOSE, RECIPIENT, NOON))
     assert batch.to_pydict() == {"cost_cents": ["5"]}
     assert json.loads(consents.read_text())["subject"] == "p-1"

@@ -7,7 +7,8 @@ import pytest
 
 from connectors.errors import InputRejected
 from connectors.source import open_source
-from connectors.table import Extract, Use, extract
+from connectors.table import Extract, extract
+from connectors.use import Use
 
 GOLDEN = Path(__file__).parent / "golden"
 USE = Use(
