@@ -1,8 +1,8 @@
 """Real servers for tests: started in a directory of their own, gone with the test session.
 
-`server_directory`, `start` and `wait_until_listening` start any of them; `postgresql` and
-`mariadb` are whole databases. A module that uses one of these two carries the mark `databases`
-(`pytestmark = DATABASES`), so that one worker of a parallel run starts them, and the others none.
+`server_directory`, `program` and `running` start any of them; `tests.servers_databases` has whole
+databases. A test that uses one of those carries the mark DATABASES, so that one worker of a
+parallel run starts them, and the others none.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,7 +186,7 @@ def run_as(arguments: Sequence[str], *, directory: Path, user: str | None) -> No
         raise RuntimeError(f"{arguments[0]} failed:\n{told}")
 
 
-def _as_user(user: str | None) -> dict[str, object]:
+def _as_user(user: str | None) -> dict[str, Any]:
     if user is None:
         return {}
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
