@@ -8,11 +8,18 @@ holds:
     {"leftOperand": <field>, "operator": <operator>, "rightOperand": <text, or list of texts>}
 
 - `@id`: the dataset's identifier. Operators of sets.
-- `dct:title`, `dct:description`: as they are written. Operators of sets, and `hasPart`.
+- `dct:title`, `dct:description`: as they are written, in any language. Operators of sets, and
+  `hasPart`.
+- `dcat:theme`: what field it is about, such as health. Operators of sets.
+- `dct:spatial`: the division it is about (GB/T 2260 code). Operators of sets, and `isPartOf`: 4403
+  finds 440305, and what belongs to that.
+- `dct:accrualPeriodicity`: how often it changes, such as daily. Operators of sets.
 - `ds:grade`: general, important or core. Operators of sets and of order.
+- `ds:legalBasis`: why personal data in it may be processed, such as statutory-duty. Operators of
+  sets.
 - `format`: what it is offered for, such as psi/1 or HttpData-PULL. Operators of sets.
-- `ds:name`, `ds:role`, `ds:canonicaliser`: of its columns; each condition looks at all columns.
-  Operators of sets.
+- `ds:name`, `ds:role`, `ds:class`, `ds:canonicaliser`: of its columns; each condition looks at all
+  columns. Operators of sets.
 - `ds:text`: identifier, title, description and column names together. `hasPart` only.
 
 Operators are ODRL's. Of sets: `eq`, `isAnyOf` (one of the dataset's values is one of these), `neq`,
@@ -30,7 +37,8 @@ from typing import Annotated, Final, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
-from contracts.comparison import compare
+from contracts.comparison import compare, region_code
+from contracts.described import all_texts, names_in
 from contracts.errors import ProtocolViolation
 from contracts.messages import Dataset
 from contracts.odrl import Operator
@@ -51,10 +59,15 @@ class FilterField(StrEnum):
     ID = "@id"
     TITLE = "dct:title"
     DESCRIPTION = "dct:description"
+    THEME = "dcat:theme"
+    DIVISION = "dct:spatial"
+    FREQUENCY = "dct:accrualPeriodicity"
     GRADE = "ds:grade"
+    LEGAL_BASIS = "ds:legalBasis"
     FORMAT = "format"
     NAME = "ds:name"
     ROLE = "ds:role"
+    CLASS = "ds:class"
     CANONICALISER = "ds:canonicaliser"
     TEXT = "ds:text"
 
@@ -66,6 +79,7 @@ _OPERATORS: Final = {
     **dict.fromkeys(FilterField, _SETS),
     FilterField.TITLE: (*_SETS, Operator.HAS_PART),
     FilterField.DESCRIPTION: (*_SETS, Operator.HAS_PART),
+    FilterField.DIVISION: (*_SETS, Operator.IS_PART_OF),
     FilterField.GRADE: (*_SETS, *_ORDER),
     FilterField.TEXT: (Operator.HAS_PART,),
 }
@@ -100,6 +114,8 @@ class Condition(WireModel):
             raise ValueError(f"{self.operator} expects one text as rightOperand")
         if self.left_operand is FilterField.GRADE and not set(self.values) <= set(GRADE_ORDER):
             raise ValueError(f"a grade is one of {', '.join(GRADE_ORDER)}")
+        if self.operator is Operator.IS_PART_OF and region_code(self.values[0]) is None:
+            raise ValueError("isPartOf expects a code of 2, 4, 6, 9 or 12 digits")
         if self.operator is Operator.HAS_PART and not 0 < len(_words(self.values[0])) <= MAX_WORDS:
             raise ValueError(f"hasPart expects one to {MAX_WORDS} words")
         return self
@@ -116,6 +132,12 @@ class Condition(WireModel):
         if self.operator is Operator.HAS_PART:
             text = _normal("\n".join(found))
             return all(word in text for word in _words(self.values[0]))
+        if self.operator is Operator.IS_PART_OF:
+            return any(
+                compare(ValueKind.REGION, self.operator, one, self.right_operand)
+                for one in found
+                if region_code(one) is not None
+            )
         if self.operator in _ORDER:
             return any(
                 compare(ValueKind.GRADE, self.operator, one, self.right_operand)
@@ -152,18 +174,23 @@ def _values_of(field: FilterField, dataset: Dataset) -> tuple[str, ...]:
 
 
 def _texts(dataset: Dataset) -> Iterator[str | None]:
-    yield from (dataset.id, dataset.title, dataset.description)
+    yield from (dataset.id, *all_texts(dataset.title), *all_texts(dataset.description))
     yield from (column.name for column in dataset.columns)
 
 
 _READERS: Final[Mapping[FilterField, Callable[[Dataset], Iterable[str | None]]]] = {
     FilterField.ID: lambda dataset: (dataset.id,),
-    FilterField.TITLE: lambda dataset: (dataset.title,),
-    FilterField.DESCRIPTION: lambda dataset: (dataset.description,),
+    FilterField.TITLE: lambda dataset: all_texts(dataset.title),
+    FilterField.DESCRIPTION: lambda dataset: all_texts(dataset.description),
+    FilterField.THEME: lambda dataset: names_in(dataset.theme),
+    FilterField.DIVISION: lambda dataset: names_in(dataset.spatial),
+    FilterField.FREQUENCY: lambda dataset: names_in(dataset.frequency),
     FilterField.GRADE: lambda dataset: (dataset.grade,),
+    FilterField.LEGAL_BASIS: lambda dataset: (dataset.legal_basis,),
     FilterField.FORMAT: lambda dataset: (one.format for one in dataset.distribution),
     FilterField.NAME: lambda dataset: (column.name for column in dataset.columns),
     FilterField.ROLE: lambda dataset: (column.role for column in dataset.columns),
+    FilterField.CLASS: lambda dataset: (column.column_class for column in dataset.columns),
     FilterField.CANONICALISER: lambda dataset: (one.canonicaliser for one in dataset.columns),
     FilterField.TEXT: _texts,
 }

@@ -10,6 +10,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
+from contracts.described import Blocks as Blocks
+from contracts.described import Column as Column
+from contracts.described import ColumnQuality as ColumnQuality
+from contracts.described import Texts
 from contracts.errors import InputRejected, ProtocolViolation
 from contracts.negotiation import NegotiationMessage, NegotiationState
 from contracts.odrl import Agreement, Offer, Text
@@ -33,7 +37,6 @@ LIMIT_BYTES: Final = 4 * 1024 * 1024
 
 MAX_DATASETS: Final = 10_000
 MAX_COLUMNS: Final = 1_000
-MAX_VALUES: Final = 256
 
 Reasons = tuple[JsonValue, ...]
 # A compact JWS over the agreement, which a policy's bounds keep well below this.
@@ -135,43 +138,55 @@ class Distribution(WireModel):
     _offers = field_validator("has_policy")(_without_target)
 
 
-class Column(WireModel):
-    """Our description of a column: its name, what it serves as, how its values are normalised.
-
-    `scale` is the decimal digits kept of a value; `values` are those a public group column has.
-    """
-
-    name: Text = Field(validation_alias="ds:name", serialization_alias="ds:name")
-    role: Text = Field(validation_alias="ds:role", serialization_alias="ds:role")
-    canonicaliser: Text | None = Field(
-        default=None, validation_alias="ds:canonicaliser", serialization_alias="ds:canonicaliser"
-    )
-    scale: Annotated[int, Field(ge=0, le=9)] | None = Field(
-        default=None, validation_alias="ds:scale", serialization_alias="ds:scale"
-    )
-    values: Annotated[tuple[Text, ...], Field(max_length=MAX_VALUES)] = Field(
-        default=(), validation_alias="ds:values", serialization_alias="ds:values"
-    )
-
-
 class Dataset(Document):
-    """Data one may negotiate about: its offers, its formats, and our description of its columns."""
+    """Data one may negotiate about: its offers, its formats, and how it describes itself.
+
+    `theme`, `spatial` and `frequency` may come in any form that JSON-LD has for them; see
+    `contracts.described.names_in`. `classification` says whether a person has confirmed the
+    classes of the columns.
+    """
 
     required_at_root: ClassVar[tuple[str, ...]] = ("context",)
 
     id: Text
     type: Literal["Dataset"] = "Dataset"
-    title: str | None = Field(
+    title: Texts | None = Field(
         default=None, validation_alias="dct:title", serialization_alias="dct:title"
     )
-    description: str | None = Field(
+    description: Texts | None = Field(
         default=None, validation_alias="dct:description", serialization_alias="dct:description"
+    )
+    theme: JsonValue = Field(
+        default=None, validation_alias="dcat:theme", serialization_alias="dcat:theme"
+    )
+    spatial: JsonValue = Field(
+        default=None, validation_alias="dct:spatial", serialization_alias="dct:spatial"
+    )
+    frequency: JsonValue = Field(
+        default=None,
+        validation_alias="dct:accrualPeriodicity",
+        serialization_alias="dct:accrualPeriodicity",
+    )
+    version: JsonValue = Field(
+        default=None, validation_alias="dcat:version", serialization_alias="dcat:version"
     )
     grade: str | None = Field(
         default=None, validation_alias="ds:grade", serialization_alias="ds:grade"
     )
+    classification: str | None = Field(
+        default=None, validation_alias="ds:classification", serialization_alias="ds:classification"
+    )
+    legal_basis: str | None = Field(
+        default=None, validation_alias="ds:legalBasis", serialization_alias="ds:legalBasis"
+    )
     columns: Annotated[tuple[Column, ...], Field(max_length=MAX_COLUMNS)] = Field(
         default=(), validation_alias="ds:columns", serialization_alias="ds:columns"
+    )
+    blocks: Blocks | None = Field(
+        default=None, validation_alias="ds:blocks", serialization_alias="ds:blocks"
+    )
+    quality: Annotated[tuple[ColumnQuality, ...], Field(max_length=MAX_COLUMNS)] = Field(
+        default=(), validation_alias="ds:quality", serialization_alias="ds:quality"
     )
     has_policy: tuple[Offer, ...] = Field(min_length=1)
     distribution: tuple[Distribution, ...] = Field(min_length=1)

@@ -16,6 +16,8 @@ PREFIX: Final = "ds:"
 ODRL: Final = "http://www.w3.org/ns/odrl/2/"
 PROFILE: Final = "https://w3id.org/city-dataspace/ns/v1"
 CONTEXT_URL: Final = "https://w3id.org/city-dataspace/ns/v1/context.jsonld"
+DCT: Final = "http://purl.org/dc/terms/"
+DCAT: Final = "http://www.w3.org/ns/dcat#"
 
 
 class Operand(StrEnum):
@@ -33,6 +35,7 @@ class Operand(StrEnum):
     RECIPIENT_ZONE = "ds:recipientZone"
     CONSENT = "ds:consent"
     APPROVAL = "ds:approval"
+    RELEASE = "ds:release"
 
 
 class Grade(StrEnum):
@@ -55,7 +58,7 @@ class ValueKind(StrEnum):
     TIME = "time"
     REGION = "region"
     GRADE = "grade"
-    # Several texts at once: what somebody belongs to.
+    # Several texts at once: what somebody belongs to, what is done to rows.
     SET = "set"
     # Given or not given; a policy can only require it.
     CONSENT = "consent"
@@ -158,12 +161,38 @@ OPERANDS: Final[Mapping[str, Meaning]] = MappingProxyType(
             "A person at the provider has approved the agreement.",
             "提供方的工作人员已审批该协议。",
         ),
+        Operand.RELEASE: Meaning(
+            ValueKind.SET,
+            "what is done before rows leave",
+            "出域处理",
+            "What the provider does to rows before they leave, each step a rule such as name:drop.",
+            "数据行离开前提供方所作的处理，每一步为一条规则，例如 name:drop。",
+        ),
     }
 )
 
 
 # What catalogues and messages of this space say under our prefix besides the operands.
-DESCRIPTIONS: Final = ("columns", "name", "role", "canonicaliser", "scale", "values")
+DESCRIPTIONS: Final = (
+    "columns",
+    "name",
+    "role",
+    "class",
+    "canonicaliser",
+    "scale",
+    "values",
+    "classification",
+    "legalBasis",
+    "blocks",
+    "division",
+    "grid",
+    "quality",
+    "rows",
+    "valid",
+    "blank",
+    "invalid",
+    "duplicates",
+)
 MESSAGE_TERMS: Final = ("order", "purpose", "signature")
 # ODRL's terms that our policies use and the protocol's context leaves out.
 _ODRL_OPERANDS: Final = (Operand.PURPOSE, Operand.COUNT, Operand.DATE_TIME, Operand.SPATIAL)
@@ -194,12 +223,16 @@ def context_document() -> dict[str, Any]:
     ours = [operand.value for operand in Operand if operand.startswith(PREFIX)]
     ours += [f"{PREFIX}{name}" for name in (*DESCRIPTIONS, *MESSAGE_TERMS)]
     named = (*_ODRL_OPERANDS, *_ODRL_ACTIONS, *_ODRL_STRATEGIES)
-    lists = (f"{PREFIX}columns", f"{PREFIX}values")
+    lists = (f"{PREFIX}columns", f"{PREFIX}values", f"{PREFIX}quality")
     return {
         "@context": {
             "@version": 1.1,
             "ds": DS,
-            "dct": "http://purl.org/dc/terms/",
+            "dct": DCT,
+            "dcat": DCAT,
+            # A word of a vocabulary under its own term becomes an IRI of that vocabulary.
+            "dcat:theme": _vocabulary(f"{DCAT}theme", "theme"),
+            "dct:accrualPeriodicity": _vocabulary(f"{DCT}accrualPeriodicity", "frequency"),
             **{name: DS + name.removeprefix(PREFIX) for name in ours},
             **{
                 name: {"@id": DS + name.removeprefix(PREFIX), "@container": "@set"}
@@ -214,6 +247,10 @@ def context_document() -> dict[str, Any]:
             "inheritFrom": {"@id": f"{ODRL}inheritFrom", "@type": "@id"},
         }
     }
+
+
+def _vocabulary(term: str, folder: str) -> dict[str, Any]:
+    return {"@id": term, "@type": "@vocab", "@context": {"@vocab": f"{PROFILE}/{folder}/"}}
 
 
 # Long ways to spell a term, and what its short form begins with here.

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.described import in_languages
 from contracts.errors import ProtocolViolation
 from contracts.filters import MAX_CONDITIONS, MAX_FILTER_BYTES, FilterField, parse_filter
 from contracts.messages import Column, Dataset, Distribution
@@ -20,8 +21,17 @@ def dataset(**changes: Any) -> Dataset:
         "title": "居民登记 Residents",
         "description": "Everybody registered in the ﬁrst district",
         "grade": "important",
+        "theme": "grassroots-governance",
+        "spatial": "440305",
+        "frequency": "daily",
+        "legal_basis": "statutory-duty",
         "columns": (
-            Column(name="resident_id", role="identifier", canonicaliser="resident-id/1"),
+            Column(
+                name="resident_id",
+                role="identifier",
+                column_class="identifier",
+                canonicaliser="resident-id/1",
+            ),
             Column(name="district", role="group"),
         ),
         "has_policy": (OFFER,),
@@ -58,6 +68,18 @@ def finds(*conditions: Any, **changes: Any) -> bool:
         ("ds:grade", "lteq", "general", False),
         ("ds:grade", "lteq", "important", True),
         ("ds:grade", "gt", "general", True),
+        ("dcat:theme", "eq", "grassroots-governance", True),
+        ("dcat:theme", "isAnyOf", ["health", "education"], False),
+        ("dct:spatial", "isPartOf", "4403", True),
+        ("dct:spatial", "isPartOf", "440300", True),
+        ("dct:spatial", "isPartOf", "440305007", False),
+        ("dct:spatial", "isPartOf", "4401", False),
+        ("dct:spatial", "eq", "440305", True),
+        ("dct:accrualPeriodicity", "isAnyOf", ["hourly", "daily"], True),
+        ("ds:class", "eq", "identifier", True),
+        ("ds:class", "isNoneOf", ["sensitive-personal", "identifier"], False),
+        ("ds:legalBasis", "eq", "statutory-duty", True),
+        ("ds:legalBasis", "eq", "consent", False),
         ("format", "eq", "psi/1", True),
         ("format", "isAllOf", ["psi/1", "private-sum/1"], True),
         ("format", "isAllOf", ["psi/1", "aggregate/1"], False),
@@ -90,6 +112,18 @@ def test_one_condition(left: str, operator: str, right: Any, found: bool) -> Non
 )
 def test_full_text_finds_every_word_whatever_its_case_and_width(words: str, found: bool) -> None:
     assert finds(condition("ds:text", "hasPart", words)) is found
+
+
+@pytest.mark.parametrize("words", ["居民登记", "registered", "福田 residents"])
+def test_a_title_in_two_languages_is_found_in_either(words: str) -> None:
+    both = in_languages("Residents, registered", "福田区居民登记")
+    assert finds(condition("ds:text", "hasPart", words), title=both, description=None)
+
+
+def test_a_theme_that_another_make_of_node_spells_out_is_the_same_theme() -> None:
+    spelled = [{"@id": "https://w3id.org/city-dataspace/ns/v1/theme/health"}, "urn:other"]
+    assert finds(condition("dcat:theme", "eq", "health"), theme=spelled)
+    assert not finds(condition("dct:spatial", "isPartOf", "44"), spatial={"@id": "urn:guangdong"})
 
 
 def test_all_conditions_must_hold_and_none_at_all_hold_of_everything() -> None:
@@ -128,6 +162,8 @@ def test_what_a_dataset_does_not_say_equals_nothing_and_has_no_place_in_an_order
         ((condition("@id", "eq", 5),), r"rightOperand.*a text or a list of 1 to 32"),
         ((condition("@id", "isAnyOf", ["x"] * 33),), r"rightOperand.*a text or a list of 1 to 32"),
         ((condition("@id", "eq", "x" * 501),), r"rightOperand.*each of 1 to 500 letters"),
+        ((condition("dct:spatial", "isPartOf", "深圳"),), "a code of 2, 4, 6, 9 or 12 digits"),
+        ((condition("dct:spatial", "hasPart", "4403"),), "dct:spatial has the operators"),
         ((condition("ds:grade", "lt", "secret"),), "one of general, important, core"),
         ((condition("ds:text", "hasPart", "　"),), "one to 16 words"),
         ((condition("ds:text", "hasPart", "a " * 17),), "one to 16 words"),
