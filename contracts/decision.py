@@ -38,8 +38,9 @@ class Facts:
 
     `now` is aware; `use_count` counts the uses before this one; `recipient_role` is the kind of
     participant in the consumer's membership credential, `recipient_zones` what that says it belongs
-    to; `grade` is the data's; `approved` says what a person at the provider decided. Raises
-    InputRejected for a naive `now` or a negative count or budget.
+    to; `grade` is the data's; `approved` says what a person at the provider decided; `release` are
+    the rules by which rows are treated before they leave, () for rows as they are and None where no
+    rows leave. Raises InputRejected for a naive `now` or a negative count or budget.
     """
 
     now: datetime
@@ -50,6 +51,7 @@ class Facts:
     epsilon_spent: Decimal = Decimal(0)
     recipient_zones: tuple[str, ...] | None = None
     approved: bool | None = None
+    release: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:

@@ -290,6 +290,7 @@ _FACTS: Final[Mapping[Operand, Callable[[Request, Facts], Fact | None]]] = {
     Operand.RECIPIENT_ZONE: lambda request, facts: facts.recipient_zones,
     Operand.CONSENT: lambda request, facts: facts.consent,
     Operand.APPROVAL: lambda request, facts: facts.approved,
+    Operand.RELEASE: lambda request, facts: facts.release,
 }
 # How a constraint on an operand is judged: the fact it is about, and the comparison of its kind.
 _JUDGES: Final = {

@@ -29,7 +29,7 @@ from contracts.odrl import (
     unread_terms,
 )
 from contracts.plain_words import condition_in_words
-from contracts.planning import conflicting_rules
+from contracts.planning import conflicting_rules, rows_could_leave
 from contracts.profile import PROFILE, Grade, Operand, ValueKind
 from contracts.transfer_strategy import RAW_FORMATS
 from contracts.wording import label, value_text
@@ -271,6 +271,7 @@ def _about_permission(
     cases = [case for case in cases_of(understood(rule.constraint)) if case.possible]
     if cases:
         yield from _prohibited(rule, path, policy, cases)
+        yield from _about_release(path, cases, knowledge)
         yield from _advice(path, cases, knowledge)
     if rule.action != "use":
         yield Remark(
@@ -302,6 +303,47 @@ def _prohibited(
             )
 
 
+def _about_release(path: str, cases: Sequence[Case], knowledge: Knowledge) -> Iterator[Remark]:
+    """What is done before rows leave is demanded of a permission by which none can."""
+    treated = [case for case in cases if Operand.RELEASE in case.values]
+    formats = [one for one in knowledge.computations if one in RAW_FORMATS]
+    dead = [case for case in treated if not any(rows_could_leave(case, one) for one in formats)]
+    if dead:
+        never = len(dead) == len(cases)
+        then, then_zh = ("so it never holds", "该许可永远无法满足")
+        if not never:
+            then, then_zh = ("so that alternative never holds", "该选项永远无法满足")
+        yield Remark(
+            Severity.ERROR if never else Severity.WARNING,
+            "release-without-rows",
+            path,
+            f"The permission says what is done before rows leave, and lets none leave, {then}; "
+            f"publish the data in {' or '.join(RAW_FORMATS)}, and give computations, cohorts and "
+            "privacy budgets a permission of their own.",
+            f"该许可规定了出域处理，但不允许数据行离开，{then_zh}；请以 {' 或 '.join(RAW_FORMATS)} "
+            "格式发布，并将计算方式、最小群体人数和隐私预算写入另一项许可。",
+        )
+    beside = sorted({name for case in treated if case not in dead for name in _computations(case)})
+    if beside:
+        names = value_text(beside)
+        yield Remark(
+            Severity.WARNING,
+            "release-of-computation",
+            path,
+            f"No rows leave in a computation, so {names} is never permitted here; give "
+            "computations a permission of their own.",
+            f"计算中没有数据行离开，因此该许可永远不允许 {names}；请将计算方式写入另一项许可。",
+        )
+
+
+def _computations(case: Case) -> list[str]:
+    """The computations that a case names, formats of rows apart."""
+    named = case.values.get(Operand.COMPUTATION)
+    if not isinstance(named, Domain) or named.allowed is None:
+        return []
+    return [one for one in named.allowed if named.has(one) and one not in RAW_FORMATS]
+
+
 def _advice(path: str, cases: Sequence[Case], knowledge: Knowledge) -> Iterator[Remark]:
     """What a permission leaves open that its author may have meant to close."""
     if any(_rows_may_leave(case) for case in cases):
@@ -312,14 +354,14 @@ def _advice(path: str, cases: Sequence[Case], knowledge: Knowledge) -> Iterator[
         return
     if not all(Operand.PURPOSE in case.values for case in cases):
         yield Remark(Severity.NOTE, "no-purpose", path, *_NO_PURPOSE)
-    if not all(Operand.MIN_COHORT in case.values for case in cases):
+    if not all({Operand.MIN_COHORT, Operand.RELEASE} & case.values.keys() for case in cases):
         yield Remark(Severity.NOTE, "no-cohort", path, *_NO_COHORT)
 
 
 def _rows_may_leave(case: Case) -> bool:
     """Whether a transfer of rows could meet the clauses although they do not name its format."""
-    # Such a transfer states no cohort and no noise.
-    if Operand.MIN_COHORT in case.values or Operand.EPSILON_BUDGET in case.values:
+    # Such a transfer states no cohort and no noise; who says what is done before means rows.
+    if {Operand.MIN_COHORT, Operand.EPSILON_BUDGET, Operand.RELEASE} & case.values.keys():
         return False
     grades = case.values.get(Operand.GRADE)
     if isinstance(grades, Domain) and grades.allowed == frozenset({Grade.GENERAL}):

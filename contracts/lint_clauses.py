@@ -163,6 +163,8 @@ def _about_values(
         yield from _about_regions(atom, path, role)
     elif atom.left_operand == Operand.COMPUTATION:
         yield from _about_computations(atom, path, role, knowledge)
+    elif atom.left_operand == Operand.RELEASE:
+        yield from _about_rules(atom, path, role)
 
 
 def _about_regions(atom: AtomicConstraint, path: str, role: Role) -> Iterator[Remark]:
@@ -181,6 +183,28 @@ def _about_regions(atom: AtomicConstraint, path: str, role: Role) -> Iterator[Re
         f"A region has to be a GB/T 2260 code, got {shown}, {then}; write a code such as 4403.",
         f"地域应为 GB/T 2260 代码，现为 {shown}，{then_zh}；请写为代码，例如 4403。",
     )
+
+
+def _about_rules(atom: AtomicConstraint, path: str, role: Role) -> Iterator[Remark]:
+    """What is done before rows leave is what a permission wants all of; nothing else does more."""
+    if role is WARNING:
+        yield Remark(
+            Severity.WARNING,
+            "release-forbidden",
+            path,
+            "A prohibition cannot say what is done before rows leave; demand it in the permission, "
+            "with isAllOf.",
+            "禁止条款无法规定出域处理；请在许可中以 isAllOf 规定。",
+        )
+    elif atom.operator is not Operator.IS_ALL_OF:
+        yield Remark(
+            Severity.WARNING,
+            "release-not-all",
+            path,
+            f"With {atom.operator} the clause does not say what is done before rows leave; write "
+            "isAllOf, and every rule that shall be applied.",
+            f"运算符 {atom.operator} 无法规定出域处理；请写为 isAllOf，并列出须采用的全部规则。",
+        )
 
 
 def _about_computations(

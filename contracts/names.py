@@ -12,6 +12,7 @@ from contracts.phrases import (
     GRADES_ZH,
     OTHER_DEMAND_ZH,
     OTHER_RELATION,
+    OWN_CLAUSES,
     OWN_DEMANDS_ZH,
     OWN_RELATIONS,
     RELATIONS,
@@ -83,6 +84,12 @@ def relation(operand: str, operator: str, wanted: str, language: Language = "en"
     own = OWN_RELATIONS[language].get(operand, {})
     phrase = own.get(operator) or RELATIONS[language].get(operator)
     return _filled(phrase, OTHER_RELATION[language], operator, wanted)
+
+
+def own_clause(operand: str, operator: str, wanted: str, language: Language) -> str | None:
+    """The whole clause, where it reads better so than with a subject; None where it does not."""
+    phrase = OWN_CLAUSES[language].get(operand, {}).get(operator)
+    return None if phrase is None else fill(phrase, wanted)
 
 
 def demand_zh(operand: str, operator: str, wanted: str) -> str:

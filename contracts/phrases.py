@@ -106,6 +106,20 @@ OWN_RELATIONS: Final[Mapping[Language, Mapping[str, Mapping[str, str]]]] = Mappi
         },
     }
 )
+# Clauses of which the whole reads better in words of its own: `rows leave only after: name:drop`.
+OWN_CLAUSES: Final[Mapping[Language, Mapping[str, Mapping[str, str]]]] = MappingProxyType(
+    {
+        "en": {Operand.RELEASE: {Operator.IS_ALL_OF: "rows leave only after: {}"}},
+        "zh": {Operand.RELEASE: {Operator.IS_ALL_OF: "数据行只有经过以下出域处理才能离开：{}"}},
+    }
+)
+# What was found, where `it is {}` says too little; and that nothing was.
+OWN_FINDINGS: Final[Mapping[Language, Mapping[str, tuple[str, str]]]] = MappingProxyType(
+    {
+        "en": {Operand.RELEASE: ("the provider applies {}", "the provider applies none")},
+        "zh": {Operand.RELEASE: ("提供方所作的处理为{}", "提供方不作任何处理")},
+    }
+)
 # English demands by `must be` before the relation; Chinese has a word for each.
 DEMANDS_ZH: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -232,6 +246,7 @@ MISSING: Final[Phrases] = MappingProxyType(
             Operand.CONSENT: "nothing says whether there is consent",
             Operand.APPROVAL: "nobody has decided yet",
             Operand.EPSILON_BUDGET: "the request does not ask for noise with an epsilon above zero",
+            Operand.RELEASE: "no rows leave in a computation",
         },
         "zh": {
             "": "请求未作说明",
@@ -241,6 +256,7 @@ MISSING: Final[Phrases] = MappingProxyType(
             Operand.CONSENT: "无法确认是否已经取得",
             Operand.APPROVAL: "尚未有人作出决定",
             Operand.EPSILON_BUDGET: "请求未要求 epsilon 大于零的加噪",
+            Operand.RELEASE: "计算中没有数据行离开",
         },
     }
 )
@@ -300,6 +316,8 @@ REMEDIES: Final[Phrases] = MappingProxyType(
             "consent": "The people concerned have to give separate consent first.",
             "approve": "Ask the provider to approve the agreement.",
             "declined": "Negotiate other terms; the provider has declined these.",
+            "rows": "Ask for the rows themselves, without a computation.",
+            "release": "Ask the provider; it does less to the rows than these terms demand.",
         },
         "zh": {
             "terms": "请提供方使用本空间的配置文件发布条款。",
@@ -330,6 +348,8 @@ REMEDIES: Final[Phrases] = MappingProxyType(
             "consent": "须先取得数据主体的单独同意。",
             "approve": "请提供方审批该协议。",
             "declined": "请协商其他条款；提供方已拒绝当前条款。",
+            "rows": "请改为请求数据行本身，而不是计算。",
+            "release": "请联系提供方；其所作的处理少于条款的要求。",
         },
     }
 )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from contracts.names import own_clause
 from contracts.odrl import Agreement, Constraint, Duty, LogicalConstraint, Offer, Operator, Rule
 from contracts.profile import Operand
 from contracts.wording import Language, label, operand_text, relation, value_text
@@ -123,5 +124,8 @@ def condition_in_words(constraint: Constraint, language: Language = "en") -> str
     required = constraint.operator is Operator.EQ and expected == "required"
     if operand in _REQUIRED and required:
         return _REQUIRED[operand][language]
+    own = own_clause(operand, constraint.operator, expected, language)
+    if own is not None:
+        return own
     phrase = relation(operand, constraint.operator, expected, language)
     return words["is"].format(label(operand, language), phrase)

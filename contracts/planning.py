@@ -7,9 +7,11 @@ can still be refused by another clause.
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR
+from typing import Final
 
 from contracts.comparison import Incomparable, parse_decimal, parse_moment, texts_of
-from contracts.implication import cases_of, understood
+from contracts.domains import Domain
+from contracts.implication import Case, cases_of, understood
 from contracts.odrl import Agreement, AtomicConstraint, Constraint, Offer, Operator, Rule
 from contracts.profile import Operand
 
@@ -27,6 +29,44 @@ def required_min_cohort(policy: Offer | Agreement) -> int:
             if atom.left_operand == Operand.MIN_COHORT:
                 largest = max(largest, _demanded(atom))
     return largest
+
+
+def required_release(policy: Offer | Agreement, rows_format: str) -> tuple[str, ...]:
+    """The rules that every permission wants applied by which rows could leave in this format, in
+    the order in which they are written, each once; () where rows may leave as they are.
+
+    As with cohorts the strictest branch counts, so rows treated so honour every branch. Which rules
+    there are is nothing to this module. A provider that has no others comes to the same list as an
+    auditor who holds the policy.
+    """
+    found: dict[str, None] = {}
+    for permission in policy.permission:
+        cases = cases_of(understood(permission.constraint))
+        if not any(case.possible and rows_could_leave(case, rows_format) for case in cases):
+            continue
+        for atom in _atoms(permission.constraint):
+            if atom.left_operand == Operand.RELEASE and atom.operator in _NAMES_RULES:
+                found |= dict.fromkeys(_texts_in(atom))
+    return tuple(found)
+
+
+_NAMES_RULES: Final = (Operator.IS_ALL_OF, Operator.IS_ANY_OF, Operator.EQ)
+
+
+def rows_could_leave(case: Case, rows_format: str) -> bool:
+    """Whether rows that leave in this format could meet what holds in `case`: they state no cohort
+    and no noise, and the format stands where a computation would."""
+    if Operand.MIN_COHORT in case.values or Operand.EPSILON_BUDGET in case.values:
+        return False
+    named = case.values.get(Operand.COMPUTATION)
+    return not isinstance(named, Domain) or named.has(rows_format)
+
+
+def _texts_in(atom: AtomicConstraint) -> list[str]:
+    try:
+        return texts_of(atom.right_operand)
+    except Incomparable:
+        return []
 
 
 def approval_required(policy: Offer | Agreement) -> bool:

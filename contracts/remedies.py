@@ -92,6 +92,8 @@ def _way_to_meet(result: "ClauseResult", language: Language) -> str:
             return words["approve" if result.fact is None else "declined"]
         case Operand.GRADE:
             return words["no grade" if result.fact is None else "grade"]
+        case Operand.RELEASE:
+            return words["rows" if result.fact is None else "release"]
     upper = result.operator in (Operator.LT, Operator.LTEQ)
     if operand == Operand.COUNT:
         return words["spent"] if upper else fill(words["when"], label(operand, language), told)

@@ -156,6 +156,13 @@ PARAMETERS: Final[Mapping[str, Parameter]] = MappingProxyType(
                 "全部使用的隐私预算之和。",
             ),
             Parameter(
+                "release",
+                Kind.TEXTS,
+                lambda rules: _atom(Operand.RELEASE, Operator.IS_ALL_OF, tuple(rules)),
+                "What is done to rows before they leave, such as name:drop or phone:mask(3,4).",
+                "数据行离开前所作的处理，例如 name:drop 或 phone:mask(3,4)。",
+            ),
+            Parameter(
                 "recipient",
                 Kind.TEXT,
                 None,
@@ -215,6 +222,15 @@ TEMPLATES: Final[Mapping[str, Template]] = MappingProxyType(
             "仅在隐私预算内输出不少于 20 人群体的加噪统计结果。",
             defaults=(("min_cohort", SMALLEST_STATISTICAL_COHORT),),
             smallest_cohort=SMALLEST_STATISTICAL_COHORT,
+        ),
+        "released-rows": Template(
+            ("release", "purposes", "not_after"),
+            ("max_uses", "recipient_roles"),
+            "Rows after treatment",
+            "处理后提供数据行",
+            "The rows themselves, only after columns were dropped, masked or made coarser, or rows "
+            "filtered, sampled or added up; no computations.",
+            "仅在删除列、遮盖、泛化、筛选、抽样或汇总之后提供数据行；不允许计算。",
         ),
         "within-division": Template(
             ("division",),

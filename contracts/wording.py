@@ -13,6 +13,7 @@ from contracts.names import (
     expected,
     label,
     operand_text,
+    own_clause,
     relation,
     value_text,
 )
@@ -21,6 +22,7 @@ from contracts.phrases import (
     ACTIONS_ZH,
     GIVEN,
     MISSING,
+    OWN_FINDINGS,
     REQUIRED,
     SENTENCES,
     STATES,
@@ -131,10 +133,11 @@ def _comparison(result: "ClauseResult", language: Language) -> str:
         return fill(words["unmet"], clause, missing.get(result.operand) or missing[""])
     if isinstance(result.fact, bool):
         found = STATES[language][result.operand, result.fact][1]
-    elif result.fact == ():
-        found = words["it is none"]
     else:
-        found = fill(words["it is"], actual(result, language))
+        it_is, none = OWN_FINDINGS[language].get(
+            result.operand, (words["it is"], words["it is none"])
+        )
+        found = none if result.fact == () else fill(it_is, actual(result, language))
     return fill(words["met" if result.satisfied else "unmet"], clause, found)
 
 
@@ -155,9 +158,11 @@ def _clause(result: "ClauseResult", language: Language) -> str:
         return fill(words["warning"], subject, relation(operand, operator, wanted, language))
     if required:
         return REQUIRED[language][operand]
+    own = own_clause(operand, operator, wanted, language)
     if language == "zh":
-        return subject + demand_zh(operand, operator, wanted)
-    return f"{subject[0].upper()}{subject[1:]} must be {relation(operand, operator, wanted)}"
+        return own or subject + demand_zh(operand, operator, wanted)
+    said = own or f"{subject} must be {relation(operand, operator, wanted)}"
+    return f"{said[0].upper()}{said[1:]}"
 
 
 _SENTENCES: Final[Mapping[Sort, Callable[["ClauseResult", Language], str]]] = {

@@ -13,6 +13,8 @@ from contracts.authoring import policy_from
 from contracts.evaluation import Decision, Facts, Request, decide
 from contracts.odrl import Agreement, Offer
 from contracts.party import Party
+from contracts.planning import required_release
+from contracts.transfer_strategy import RAW_FORMATS
 from dataspace.computing.budgets import spent
 from dataspace.computing.permission import consent_of
 from dataspace.identity.tokens import MAX_ZONES
@@ -83,6 +85,9 @@ def decide_on_trial(node: Node, asked: UseOnTrial) -> Decision:
         "epsilon_spent": asked.epsilon_spent,
     }
     facts = {**known, **{name: value for name, value in given.items() if value is not None}}
+    if asked.computation in RAW_FORMATS:
+        # A node that gives rows applies what the policy demands.
+        facts["release"] = required_release(policy, asked.computation)
     now = asked.at or datetime.now(UTC)
     return decide(policy, request, Facts(now=now, **facts))
 

@@ -22,6 +22,7 @@ from contracts.errors import ContractError
 from contracts.evaluation import Facts, Request, decide
 from contracts.odrl import Agreement
 from contracts.order import ComputationOrder, order_hash, read_unverified_order
+from contracts.planning import required_release
 from contracts.transfer_strategy import RAW_FORMATS
 from contracts.wire import read_model
 from dataspace.computing.permission import request_of
@@ -83,7 +84,7 @@ class AgreementJudge:
             return
         if request.epsilon is not None:
             yield from self._understated(agreement, fact, entry, request)
-        decision = decide(agreement, request, _facts(entry, earlier))
+        decision = decide(agreement, request, _facts(entry, earlier, _release(agreement, fact)))
         if decision.allowed == (fact.decision == "permit"):
             return
         verdict = "permits it" if decision.allowed else f"refuses it: {decision.reason}"
@@ -193,7 +194,19 @@ def _order(reader: object, fact: Fact) -> ComputationOrder | None:
         return None
 
 
-def _facts(entry: Entry, earlier: int) -> Facts:
+def _release(agreement: Agreement, fact: Fact) -> tuple[str, ...] | None:
+    """By which rules the rows were to be treated; None where no rows leave.
+
+    No entry says it, because the agreement does: a provider applies what the terms demand, or gives
+    no row, so that whoever holds the text derives the same rules. An entry could only repeat them;
+    whether they were kept to is seen in the rows, by the consumer that has them.
+    """
+    if fact.order_h is not None or fact.kind not in RAW_FORMATS:
+        return None
+    return required_release(agreement, fact.kind)
+
+
+def _facts(entry: Entry, earlier: int, release: tuple[str, ...] | None) -> Facts:
     return Facts(
         now=datetime.fromisoformat(entry.ts),
         use_count=earlier,
@@ -203,4 +216,5 @@ def _facts(entry: Entry, earlier: int) -> Facts:
         grade=entry.categories[0] if entry.categories else None,
         consent=True if entry.legal_basis == "consent" else None,
         epsilon_spent=_spent_before(entry),
+        release=release,
     )

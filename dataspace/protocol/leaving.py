@@ -18,6 +18,7 @@ from contracts import messages as dsp
 from contracts.evaluation import Decision, Facts, Request, decide
 from contracts.odrl import Agreement
 from contracts.party import Party
+from contracts.planning import required_release
 from contracts.transfer import TERMINAL
 from contracts.transfer_strategy import PUSH, RAW_FORMATS
 from dataspace.computing.permission import consent_of, refusal_in
@@ -152,6 +153,7 @@ class Leaving:
         self, tx: Session, row: TransferRow, agreement: AgreementRow, *, earlier_uses: int
     ) -> Facts:
         dataset = self._dataset(tx, row)
+        document = Agreement.model_validate(agreement.document)
         return Facts(
             now=datetime.now(UTC),
             use_count=earlier_uses,
@@ -161,6 +163,8 @@ class Leaving:
             consent=consent_of(self.source(dataset)),
             # What waits for a person's approval does not become an agreement without it.
             approved=True,
+            # Exactly what the data plane applies; where it cannot, no row is given.
+            release=required_release(document, row.format),
         )
 
     def _dataset(self, tx: Session, row: TransferRow) -> DatasetRow:

@@ -43,6 +43,7 @@ VALUES: dict[str, list[str]] = {
     Operand.RECIPIENT_ZONE: ["port", "park", "fair"],
     Operand.CONSENT: ["required", "given"],
     Operand.APPROVAL: ["required"],
+    Operand.RELEASE: ["name:drop", "grid:prefix(6)", "rows:sample(0.1)"],
     "partner": ["a", "b"],
 }
 FACTS: dict[str, list[Any]] = {
@@ -58,6 +59,7 @@ FACTS: dict[str, list[Any]] = {
     Operand.RECIPIENT_ZONE: [None, (), ("port",), ("park", "port"), ("fair",), ("fair", "park")],
     Operand.CONSENT: [None, True, False],
     Operand.APPROVAL: [None, True, False],
+    Operand.RELEASE: [None, (), ("name:drop",), ("grid:prefix(6)", "name:drop"), ("x:drop",)],
     "partner": [None],
 }
 # Where a fact goes: into the request or into what the provider knows.
@@ -76,6 +78,7 @@ KNOWN = {
     Operand.RECIPIENT_ZONE: "recipient_zones",
     Operand.CONSENT: "consent",
     Operand.APPROVAL: "approved",
+    Operand.RELEASE: "release",
 }
 REQUEST = Request("use", "did:web:c", None, None, None)
 UNKNOWN = Facts(NOW, 0, None, None, None)

@@ -33,6 +33,7 @@ FACTS = Facts(
     epsilon_spent=Decimal("1.5"),
     recipient_zones=("qianhai", "port"),
     approved=True,
+    release=("name:drop", "phone:mask(3,4)"),
 )
 
 
@@ -107,6 +108,10 @@ MET = [
     atom("ds:recipientZone", "neq", "airport"),
     atom("ds:consent", "eq", "required"),
     atom("ds:approval", "eq", "required"),
+    atom("ds:release", "isAllOf", ["phone:mask(3,4)"]),
+    atom("ds:release", "isAllOf", ["phone:mask(3,4)", "name:drop"]),
+    atom("ds:release", "isAnyOf", ["name:drop", "x:drop"]),
+    atom("ds:release", "isNoneOf", ["x:drop"]),
 ]
 UNMET = [
     atom("purpose", "eq", "research"),
@@ -140,6 +145,8 @@ UNMET = [
     atom("ds:recipientZone", "isAllOf", ["port", "airport"]),
     atom("ds:recipientZone", "isNoneOf", ["airport", "port"]),
     atom("ds:recipientZone", "neq", "port"),
+    atom("ds:release", "isAllOf", ["name:drop", "x:drop"]),
+    atom("ds:release", "neq", "name:drop"),
 ]
 UNKNOWN = [
     atom("partner", "eq", "gold"),
@@ -225,6 +232,7 @@ MISSING = [
     ("ds:consent", "eq", "required", {"consent": None}),
     ("ds:recipientZone", "isNoneOf", ["x"], {"recipient_zones": None}),
     ("ds:approval", "eq", "required", {"approved": None}),
+    ("ds:release", "isNoneOf", ["x:drop"], {"release": None}),
 ]
 
 

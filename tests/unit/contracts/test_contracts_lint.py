@@ -64,6 +64,7 @@ PARAMETERS: dict[str, Any] = {
     "zones": ["port"],
     "division": "4403",
     "epsilon_budget": "1",
+    "release": ["name:drop"],
 }
 
 
@@ -396,3 +397,39 @@ def test_an_agreement_is_read_like_an_offer() -> None:
     )
     codes = Counter(one.code for one in lint(agreement, KNOWLEDGE))
     assert codes == {"redundant": 1}
+
+
+RULES = atom("ds:release", "isAllOf", ["name:drop"])
+ROWS = atom("ds:computation", "eq", "HttpData-PULL")
+
+
+def test_what_is_done_before_rows_leave_stands_in_a_permission_by_which_they_can() -> None:
+    assert remarks(offer(PURPOSE, END, RULES)) == []
+    assert remarks(offer(PURPOSE, END, RULES, ROWS)) == []
+    never = [("error", "release-without-rows", "permission[0]")]
+    for clause in (COHORT, SUM, atom("ds:computation", "eq", "HttpData-PUSH") | SUM):
+        assert remarks(offer(PURPOSE, END, RULES, clause)) == never
+    computing_only = replace(KNOWLEDGE, computations=("psi/1",))
+    assert remarks(offer(PURPOSE, END, RULES), computing_only) == never
+
+
+def test_a_computation_named_beside_what_is_done_to_rows_is_never_permitted() -> None:
+    both = atom("ds:computation", "isAnyOf", ["HttpData-PULL", "psi/1"])
+    found = lint(offer(PURPOSE, END, RULES, both), KNOWLEDGE)
+    assert [(one.severity, one.code) for one in found] == [("warning", "release-of-computation")]
+    assert "psi/1 is never permitted" in found[0].sentence
+    choice = {"or": [{"and": [ROWS, RULES]}, {"and": [SUM, COHORT]}]}
+    assert remarks(offer(PURPOSE, END, choice)) == []
+    choice = {"or": [{"and": [ROWS, RULES]}, {"and": [SUM, COHORT, RULES]}]}
+    assert remarks(offer(PURPOSE, END, choice)) == [
+        ("warning", "release-without-rows", "permission[0]")
+    ]
+
+
+@pytest.mark.parametrize("operator", ["eq", "neq", "isAnyOf", "isNoneOf"])
+def test_only_all_of_some_rules_says_what_is_done(operator: str) -> None:
+    clause = atom("ds:release", operator, "name:drop")
+    place = "permission[0].constraint[3]"
+    assert remarks(offer(PURPOSE, END, ROWS, clause)) == [("warning", "release-not-all", place)]
+    place = "prohibition[0].constraint[0]"
+    assert remarks(offer(*SOUND, forbid=[[clause]])) == [("warning", "release-forbidden", place)]

@@ -1,11 +1,13 @@
 """What a policy would allow, read before anybody asks."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from contracts.decision import Facts
+from contracts.decision import Facts, Request
+from contracts.evaluation import decide
 from contracts.odrl import Offer
 from contracts.planning import (
     approval_required,
@@ -13,6 +15,7 @@ from contracts.planning import (
     permitted_computations,
     permitted_purposes,
     required_min_cohort,
+    required_release,
     valid_until,
 )
 from contracts.prospect import decide_prospect
@@ -158,3 +161,46 @@ def test_a_prospect_is_about_use_where_the_policy_permits_it() -> None:
     assert decide_prospect(both, "did:web:c", FACTS).allowed
     alone = Offer.model_validate({"@id": "urn:o", "permission": [closed]})
     assert decide_prospect(alone, "did:web:c", FACTS).refusal.path == "permission[0].constraint[0]"
+
+
+DROP, MASK = "name:drop", "phone:mask(3,4)"
+PULL, PUSH = "HttpData-PULL", "HttpData-PUSH"
+RULES = atom("ds:release", "isAllOf", [MASK, DROP])
+RELEASES = [
+    ([], ()),
+    ([RULES], (MASK, DROP)),
+    ([RULES, atom("ds:release", "isAllOf", [DROP, "age:band(10)"])], (MASK, DROP, "age:band(10)")),
+    ([{"or": [RULES, atom("ds:release", "isAllOf", "x:drop")]}], (MASK, DROP, "x:drop")),
+    ([{"and": [RULES, YES]}, atom("ds:computation", "eq", PULL)], (MASK, DROP)),
+    # By these no rows could leave in that format, so nothing need be done to any.
+    ([RULES, atom("ds:computation", "isAnyOf", [PUSH, "psi/1"])], ()),
+    ([RULES, atom("ds:minCohort", "gteq", "20")], ()),
+    ([RULES, atom("ds:epsilonBudget", "lteq", "1")], ()),
+    ([atom("ds:release", "isNoneOf", [DROP]), atom("ds:release", "isAllOf", [])], ()),
+    ([atom("ds:release", "eq", DROP)], (DROP,)),
+]
+
+
+@pytest.mark.parametrize(("constraints", "rules"), RELEASES, ids=str)
+def test_a_plan_knows_by_which_rules_rows_leave(constraints: list, rules: tuple[str, ...]) -> None:
+    assert required_release(permit(*constraints), PULL) == rules
+
+
+def test_rows_treated_so_meet_every_permission_by_which_they_could_leave() -> None:
+    wanted = [(atom("purpose", "eq", "x"), DROP), (atom("purpose", "eq", "y"), MASK)]
+    policy = Offer.model_validate(
+        {
+            "@id": "urn:o",
+            "permission": [
+                {"action": "use", "constraint": [purpose, atom("ds:release", "isAllOf", rule)]}
+                for purpose, rule in wanted
+            ],
+        }
+    )
+    rules = required_release(policy, PULL)
+    assert rules == (DROP, MASK)
+    for purpose in ("x", "y"):
+        asked = Request("use", "did:web:c", purpose, PULL, None)
+        facts = Facts(JUNE, 0, None, None, None, release=rules)
+        assert decide(policy, asked, facts).allowed
+        assert not decide(policy, asked, replace(facts, release=())).allowed

@@ -36,9 +36,11 @@ FACTS = Facts(
     True,
     recipient_zones=("qianhai", "port"),
     approved=True,
+    release=("phone:mask(3,4)", "name:drop"),
 )
 TERMS = {"computations": ["private-sum/1"], "purposes": ["research"], "not_after": END}
 COMPUTING = {**TERMS, "min_cohort": 20}
+ONE_TREATMENT = {"release": ["name:drop", "phone:mask(3,4)"]}
 ONE_RECIPIENT = {"purposes": ["research"], "recipient": "did:web:c", "not_after": END}
 
 
@@ -54,6 +56,7 @@ EVERYTHING: dict[str, Any] = {
     "zones": ["port"],
     "division": "4403",
     "epsilon_budget": "1",
+    "release": ["name:drop", "phone:mask(3,4)"],
 }
 OFFERS: dict[str, Offer] = {
     "compute-only": made("compute-only", **COMPUTING, max_uses=2, recipient_roles=["enterprise"]),
@@ -65,6 +68,7 @@ OFFERS: dict[str, Offer] = {
     "within-division": made("within-division", division="4403"),
     "zone-members": made("zone-members", zones=["port", "airport"]),
     "approval": made("approval"),
+    "released-rows": made("released-rows", **ONE_TREATMENT, purposes=["research"], not_after=END),
 }
 BREAKS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("compute-only", {"purpose": "marketing"}, {}),
@@ -83,6 +87,10 @@ BREAKS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("within-division", {"spatial": None}, {}),
     ("zone-members", {}, {"recipient_zones": ("qianhai",)}),
     ("zone-members", {}, {"recipient_zones": None}),
+    ("released-rows", {}, {"release": ("name:drop",)}),
+    ("released-rows", {}, {"release": ()}),
+    ("released-rows", {}, {"release": None}),
+    ("released-rows", {"purpose": "marketing"}, {}),
     ("approval", {}, {"approved": None}),
     ("approval", {}, {"approved": False}),
     ("personal-with-consent", {}, {"consent": False}),
