@@ -7,7 +7,6 @@ each distinct value.
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Callable
 from typing import Final
 
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 
 # 128 bits of a pseudonym: two values in a table of 10^9 share one with a chance of 10^-21.
 PSEUDONYM_BYTES: Final = 16
+_BLOCK_BYTES: Final = 64
 _NUMBER: Final = r"^[+-]?[0-9]{1,17}(\.[0-9]{1,18})?$"
 _EXACT: Final = pa.decimal128(36, 18)
 _LARGEST: Final = 10**17
@@ -70,9 +70,10 @@ def pseudonym(cells: pa.Array, key: bytes) -> pa.Array:
     Equal cells have equal pseudonyms under one key, in whichever column; under another key nothing
     links them. Blank cells stay blank, or everybody without a number would become one person.
     """
+    digest = keyed_hash(key)
     coded = as_text(cells).dictionary_encode()
     made = [
-        hmac.digest(key, value.encode(), hashlib.sha256)[:PSEUDONYM_BYTES].hex() if value else value
+        digest(value.encode())[:PSEUDONYM_BYTES].hex() if value else value
         for value in coded.dictionary.to_pylist()
     ]
     return pc.take(pa.array(made, pa.string()), coded.indices)
@@ -121,6 +122,22 @@ def month(cells: pa.Array, _: bytes) -> pa.Array:
         return pc.binary_join_element_wise(parts.field("year"), padded, "-")
 
     return _date_part(cells, "%Y-%m", joined)
+
+
+def keyed_hash(key: bytes) -> Callable[[bytes], bytes]:
+    """HMAC-SHA-256 (RFC 2104) under `key` of 32 bytes, with the key's part of it done once: several
+    times as fast for many short messages as making each anew."""
+    padded = key.ljust(_BLOCK_BYTES, b"\0")
+    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
+
+    def digest(message: bytes) -> bytes:
+        first, second = inner.copy(), outer.copy()
+        first.update(message)
+        second.update(first.digest())
+        return second.digest()
+
+    return digest
 
 
 def as_text(cells: pa.Array) -> pa.Array:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.errors import InputRejected
-from connectors.release_cells import as_text
+from connectors.release_cells import as_text, keyed_hash
 
 # Each is held in memory with its count; more are too fine to be released by combination anyway.
 MAX_COMBINATIONS: Final = 200_000
@@ -33,9 +31,9 @@ def sampled(batch: pa.RecordBatch, share: Fraction, key: bytes) -> pa.RecordBatc
     who fetches often enough would have every row. Without the key nobody can tell, or steer by the
     values they write, which rows those are. Equal rows are chosen together.
     """
-    limit = int(share * 2**64)
+    limit, digest = int(share * 2**64), keyed_hash(key)
     chosen = [
-        int.from_bytes(hmac.digest(key, row.encode(), hashlib.sha256)[:8]) < limit
+        int.from_bytes(digest(row.encode())[:8]) < limit
         for row in _keys(batch, batch.schema.names).to_pylist()
     ]
     return batch.filter(pa.array(chosen, pa.bool_()))

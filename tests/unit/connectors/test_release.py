@@ -1,5 +1,6 @@
 """Rules under which rows leave: what they show, what they never show, and what is no rule."""
 
+import hmac
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from connectors.errors import InputRejected
 from connectors.release import Release, parse_rules
+from connectors.release_cells import keyed_hash
 from connectors.release_rows import _hidden
 
 KEY, OTHER_KEY = b"of one agreement", b"of another"
@@ -79,6 +81,12 @@ def test_a_mask_never_shows_more_than_it_allows(cells: list[str], first: int, la
         kept = [n for n, (a, b) in enumerate(zip(cell, shown, strict=True)) if a == b != "*"]
         assert all(n < first or n >= len(cell) - last for n in kept)
         assert not cell or "*" in shown
+
+
+@some
+@given(st.binary(min_size=32, max_size=32), st.binary(max_size=200))
+def test_the_keyed_hash_is_the_hmac_of_the_library(key: bytes, message: bytes) -> None:
+    assert keyed_hash(key)(message) == hmac.digest(key, message, "sha256")
 
 
 @some
@@ -228,7 +236,8 @@ def test_rows_that_meet_no_condition_of_the_source_are_never_seen() -> None:
         "a:band(99999999999999999)", "a:year(1)", "b:drop", "rows:other", "rows:where(a)",
         "rows:where(b=1)", "rows:where(a=)", "rows:sample(0)", "rows:sample(1.5)",
         "rows:sample(1e-3)", "rows:first(0)", "rows:first", "rows:atleast(5)",
-        "rows:atleast(1;by=a)", "rows:atleast(5;by=b)", "rows:atleast(5;by=a,a)", "rows:atleast(5;by=a;by=a)",
+        "rows:atleast(1;by=a)", "rows:atleast(5;by=b)", "rows:atleast(5;by=a,a)",
+        "rows:atleast(5;by=a;by=a)",
         "rows:total(a;by=a;min=2)", "rows:total(b;min=2)", "rows:total(a)", "rows:total(a;min=0)",
         "rows:total(a;min=2;max=3)", "a:drop" + "x" * 500,
     ],
