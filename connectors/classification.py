@@ -1,25 +1,28 @@
 """Classes of columns and grades of datasets, after GB/T 43697-2024.
 
 A grade says how much harm a leak does: general 一般, important 重要, core 核心. A class says what a
-column holds. Both are proposals for a person to confirm; only the rule on offering is enforced.
+column holds. Rules propose both, each with its reason; a person confirms them.
 """
 
 from __future__ import annotations
 
-import re
+import datetime
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 import pyarrow as pa
 
 from connectors.errors import InputRejected
-from connectors.identifiers import InvalidIdentifier, canonicalise
+from connectors.telling import Holds, Sign, sign_of_cells, sign_of_minors, sign_of_name
 
 # Cells looked at per column.
 SAMPLE_ROWS = 200
-# Of the filled cells sampled, the share that must be identifiers before a column counts as one.
-_IDENTIFIER_SHARE = 0.5
-_TELLING = ("resident-id/1", "uscc/1", "mobile/1")
+# From so many people on, or so many whose sensitive data they are, data do not leave the country
+# without a security assessment (促进和规范数据跨境流动规定, 2024, article 7).
+MANY_PEOPLE: Final = 1_000_000
+MANY_SENSITIVE: Final = 10_000
 
 
 class Grade(StrEnum):
@@ -42,6 +45,16 @@ class ColumnClass(StrEnum):
     SENSITIVE_PERSONAL = "sensitive-personal"
     BUSINESS = "business"
     OPEN = "open"
+
+
+# From what anybody may see to what harms most; a class further on protects more.
+CLASS_ORDER: Final = (
+    ColumnClass.OPEN,
+    ColumnClass.BUSINESS,
+    ColumnClass.QUASI_IDENTIFIER,
+    ColumnClass.IDENTIFIER,
+    ColumnClass.SENSITIVE_PERSONAL,
+)
 
 
 class Handling(StrEnum):
@@ -71,66 +84,106 @@ def offerable(grade: Grade) -> frozenset[Handling]:
     return allowed
 
 
-# The first row that matches a column's name decides, the most delicate first. PIPL article 28
-# lists what is sensitive.
-_BY_NAME: tuple[tuple[re.Pattern[str], ColumnClass], ...] = (
-    (
-        re.compile(
-            r"diagnos|disease|health|medical|icd|religi|biometr|finger|face|bank|account|income"
-            r"|诊断|疾病|健康|病|宗教|指纹|人脸|账户|银行|收入"
-        ),
-        ColumnClass.SENSITIVE_PERSONAL,
-    ),
-    (
-        re.compile(
-            r"(^|_)(resident|citizen|identity|person|social_security)_?(id|no|number)$|(^|_)name$"
-            r"|phone|mobile|email|passport|身份证|姓名|手机|电话|邮箱|护照|社保号"
-        ),
-        ColumnClass.IDENTIFIER,
-    ),
-    (
-        re.compile(
-            r"district|division|street|address|post|zip|(^|_)(age|sex|born)($|_)|birth|gender"
-            r"|occupation|区|街道|地址|邮编|年龄|性别|出生|职业"
-        ),
-        ColumnClass.QUASI_IDENTIFIER,
-    ),
-    (re.compile(r"^(unit|currency|licen[cs]e|单位|币种)$"), ColumnClass.OPEN),
+@dataclass(frozen=True)
+class ClassProposal:
+    """The class that the rules propose for a column, and what they saw."""
+
+    column_class: ColumnClass
+    reason: str
+    reason_zh: str
+
+
+@dataclass(frozen=True)
+class GradeProposal:
+    """The grade that the rules propose for a dataset, and why. Core is for a person to say."""
+
+    grade: Grade
+    reason: str
+    reason_zh: str
+
+
+_CLASSES: Mapping[Holds, ColumnClass] = {
+    Holds.IDENTIFIER: ColumnClass.IDENTIFIER,
+    Holds.QUASI_IDENTIFIER: ColumnClass.QUASI_IDENTIFIER,
+    Holds.SENSITIVE_PERSONAL: ColumnClass.SENSITIVE_PERSONAL,
+    Holds.PLACE: ColumnClass.QUASI_IDENTIFIER,
+    Holds.OPEN: ColumnClass.OPEN,
+}
+_NOTHING: Final = ClassProposal(
+    ColumnClass.BUSINESS, "neither its name nor its cells tell of people", "列名和内容均未涉及个人"
 )
+_DELICATE: Final = (Holds.IDENTIFIER, Holds.SENSITIVE_PERSONAL)
 
 
-def propose_classes(schema: pa.Schema, sample: pa.RecordBatch | pa.Table) -> dict[str, ColumnClass]:
+def propose_classes(
+    schema: pa.Schema, sample: pa.RecordBatch | pa.Table, *, today: datetime.date | None = None
+) -> dict[str, ClassProposal]:
     """A class for every column of `schema`, from its name and from up to `SAMPLE_ROWS` cells.
 
     `sample` may lack columns. A column that tells nothing is business data: shared under contract.
+    Given `today`, ages and dates of birth tell of minors. Coordinates beside an identifier are
+    where a person was, which is sensitive.
     """
     present = set(sample.schema.names)
-    proposed: dict[str, ColumnClass] = {}
+    signs: dict[str, Sign | None] = {}
     for name in schema.names:
         cells = sample.column(name).slice(0, SAMPLE_ROWS).to_pylist() if name in present else []
-        proposed[name] = _class_of(name, [str(cell) for cell in cells if cell not in (None, "")])
-    return proposed
+        filled = [str(cell) for cell in cells if cell not in (None, "")]
+        signs[name] = _sign(name, filled, today)
+    of_people = any(sign is not None and sign.holds is Holds.IDENTIFIER for sign in signs.values())
+    return {name: _proposal(sign, of_people=of_people) for name, sign in signs.items()}
 
 
-def _class_of(name: str, cells: list[str]) -> ColumnClass:
-    if cells and any(
-        _share(cells, canonicaliser) > _IDENTIFIER_SHARE for canonicaliser in _TELLING
-    ):
-        return ColumnClass.IDENTIFIER
-    lowered = name.strip().lower()
-    for pattern, column_class in _BY_NAME:
-        if pattern.search(lowered):
-            return column_class
-    return ColumnClass.BUSINESS
+def propose_grade(
+    classes: Mapping[str, ClassProposal], *, rows: int | None = None
+) -> GradeProposal:
+    """A grade for a dataset whose columns are of these classes; `rows` None where nobody counted.
+
+    General or important: what is core for a state no rule can see.
+    """
+    held = {one.column_class for one in classes.values()}
+    people = ColumnClass.IDENTIFIER in held
+    sensitive = ColumnClass.SENSITIVE_PERSONAL in held
+    if rows is not None and people and sensitive and rows >= MANY_SENSITIVE:
+        return GradeProposal(
+            Grade.IMPORTANT,
+            f"sensitive data about {MANY_SENSITIVE:,} people or more",
+            f"涉及{MANY_SENSITIVE // 10_000}万人以上的敏感个人信息",
+        )
+    if rows is not None and people and rows >= MANY_PEOPLE:
+        return GradeProposal(
+            Grade.IMPORTANT,
+            f"data about {MANY_PEOPLE:,} people or more",
+            f"涉及{MANY_PEOPLE // 10_000}万人以上的个人信息",
+        )
+    if people or sensitive:
+        return GradeProposal(
+            Grade.GENERAL,
+            "data about people, fewer than make them important by number alone",
+            "涉及个人信息，数量未达到重要数据的门槛",
+        )
+    return GradeProposal(Grade.GENERAL, "no column tells of people", "各列均未涉及个人")
 
 
-def _share(cells: list[str], canonicaliser: str) -> float:
-    return sum(_is_one(canonicaliser, cell) for cell in cells) / len(cells)
+def _sign(name: str, cells: list[str], today: datetime.date | None) -> Sign | None:
+    told_by_cells, told_by_name = sign_of_cells(cells), sign_of_name(name)
+    if cells and today is not None:
+        minors = sign_of_minors(name, cells, today)
+        if minors is not None:
+            return minors
+    for sign in (told_by_cells, told_by_name):
+        if sign is not None and sign.holds in _DELICATE:
+            return sign
+    return told_by_cells or told_by_name
 
 
-def _is_one(canonicaliser: str, cell: str) -> bool:
-    try:
-        canonicalise(canonicaliser, cell)
-    except InvalidIdentifier:
-        return False
-    return True
+def _proposal(sign: Sign | None, *, of_people: bool) -> ClassProposal:
+    if sign is None:
+        return _NOTHING
+    if sign.holds is Holds.PLACE and of_people:
+        return ClassProposal(
+            ColumnClass.SENSITIVE_PERSONAL,
+            f"{sign.reason}, and beside an identifier that is where a person was",
+            f"{sign.reason_zh}，与标识列结合可反映个人行踪",
+        )
+    return ClassProposal(_CLASSES[sign.holds], sign.reason, sign.reason_zh)
