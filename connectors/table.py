@@ -10,7 +10,14 @@ import pyarrow as pa
 
 from connectors.conditions import Where
 from connectors.errors import InputRejected
-from connectors.identifiers import ColumnReader, QualityReport, require_identifiers
+from connectors.identifiers import (
+    ColumnReader,
+    QualityReport,
+    columns_of,
+    require_identifiers,
+    verify_key,
+)
+from connectors.names import verify_columns
 from connectors.source import ConsentedSource, Source
 from connectors.use import Use
 from connectors.values import parse_integers, texts
@@ -49,8 +56,9 @@ class Reading:
     """The named columns of a source, of the rows that meet `where`, read as they are asked for.
 
     `identifier`, `value`, `group` and `across` (a second group) are columns; one may serve in
-    several parts. Identifiers are made canonical (by `text/1` where `canonicaliser` is None),
-    values taken times 10^`scale`, groups trimmed. Rows without a usable identifier are excluded
+    several parts. Identifiers are made canonical (by `text/1` where `canonicaliser` is None); one
+    of several columns is named `name+born` and made canonical by `name/1+date/1`. Values are
+    taken times 10^`scale`, groups trimmed. Rows without a usable identifier are excluded
     and counted; their value is not looked at. A consented source gives its consented rows only,
     possibly none. Memory does not grow with the rows, unless the report is to count `repetitions`.
     """
@@ -70,7 +78,12 @@ class Reading:
         max_rows: int = MAX_ROWS,
         repetitions: bool = False,
     ) -> None:
-        named = (identifier, value, group, across)
+        self._canonicaliser = canonicaliser or "text/1"
+        self._key: tuple[str, ...] = ()
+        if identifier is not None:
+            self._key = key_columns(source, identifier)
+            verify_key(self._canonicaliser, self._key)
+        named = (*self._key, value, group, across)
         self._columns = list(dict.fromkeys(name for name in named if name is not None))
         if not self._columns:
             raise InputRejected("nothing to read; name an identifier, a value or a group column")
@@ -78,7 +91,6 @@ class Reading:
         self._where = where
         self._identifier, self._value, self._scale = identifier, value, scale
         self._group, self._across = group, across
-        self._canonicaliser = canonicaliser or "text/1"
         self._repetitions = repetitions
         # What has been read so far; all of it once `batches` has ended.
         self.rows = self.excluded = 0
@@ -115,7 +127,7 @@ class Reading:
         kept: Sequence[int] = range(batch.num_rows)
         identifiers: list[str] = []
         if reader is not None:
-            canonical = reader.feed(texts(batch.column(self._identifier)))
+            canonical = reader.feed(*(batch.column(name) for name in self._key))
             identifiers = [one for one in canonical if one is not None]
             if len(identifiers) < len(canonical):
                 kept = [n for n, one in enumerate(canonical) if one is not None]
@@ -135,6 +147,20 @@ class Reading:
             _groups(batch, self._group, kept),
             _groups(batch, self._across, kept),
         )
+
+
+def key_columns(source: Source, column: str) -> tuple[str, ...]:
+    """The columns of `source` that `column` names: one, or those that `name+born` joins.
+
+    Raises InputRejected naming the first of several that is not there.
+    """
+    # Only a name that may join columns is worth a look at those there are.
+    if "+" not in column:
+        return (column,)
+    present = source.schema().names
+    columns = columns_of(column, present)
+    verify_columns(columns, present, source=source.name)
+    return columns
 
 
 def extract(

@@ -54,10 +54,21 @@ def parse_integers(
 
 
 def texts(column: pa.Array) -> list[str | None]:
-    """The cells of a column as text, null as None."""
-    return [
-        cell if cell is None or isinstance(cell, str) else str(cell) for cell in column.to_pylist()
-    ]
+    """The cells of a column as text, null as None; a whole number has no decimal point."""
+    cells: list[str | None] = column.to_pylist()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return cells
+    return [cell if cell is None or isinstance(cell, str) else _text(cell) for cell in cells]
+
+
+def _text(cell: object) -> str:
+    # A column of whole numbers becomes floating point where one of them is missing. Beyond what a
+    # double holds exactly it stays 4.4e+17, to be refused: digits are gone.
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) <= _EXACT_FLOAT:
+        return str(int(cell))
+    if isinstance(cell, Decimal) and cell.is_finite() and cell == cell.to_integral_value():
+        return str(int(cell))
+    return str(cell)
 
 
 class _FoundError(Exception):

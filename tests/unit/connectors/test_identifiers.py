@@ -31,7 +31,10 @@ def reason_of(canonicaliser: str, value: str) -> str:
 
 
 def test_the_canonicalisers_are_named_with_versions() -> None:
-    assert canonicalisers() == ("resident-id/1", "uscc/1", "mobile/1", "division/1", "text/1")
+    assert " ".join(canonicalisers()) == (
+        "resident-id/1 uscc/1 mobile/1 division/1 text/1 area/1 name/1 date/1 plate/1 passport/1 "
+        "email/1"
+    )
 
 
 def test_an_unknown_canonicaliser_is_refused_naming_the_known_ones() -> None:

@@ -161,3 +161,49 @@ def test_personal_rows_nobody_consented_to_are_an_empty_extract(tmp_path: Path) 
         source, identifier="id", value="cost", group=None, canonicaliser="resident-id/1", use=USE
     )
     assert (got.identifiers, got.values, got.rows, got.excluded) == ([], [], 0, 0)
+
+
+def test_an_identifier_may_be_a_key_of_several_columns(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("name,born,cost\n张 三,1990/1/5,1\n李四,yesterday,2\n张三,19900105,3\n")
+    source = open_source(str(path))
+    got = extract(
+        source,
+        identifier="name+born",
+        value="cost",
+        group=None,
+        canonicaliser="name/1+date/1",
+        use=USE,
+    )
+    assert got.identifiers == ["张三\x1f1990-01-05"] * 2
+    assert (got.values, got.rows, got.excluded) == ([1, 3], 3, 1)
+    assert got.report is not None
+    assert (got.report.column, got.report.duplicates) == ("name+born", 1)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "canonicaliser", "message"),
+    [
+        (
+            "name+birth",
+            "name/1+date/1",
+            r"people\.csv has no column birth; its columns are name, born",
+        ),
+        ("name+born", "name/1", r"has 2 part\(s\) and the canonicaliser name/1 1; join as many"),
+        ("name", "name/1+date/1", r"has 1 part\(s\) and the canonicaliser name/1\+date/1 2"),
+    ],
+)
+def test_a_key_that_does_not_fit_its_table_is_refused(
+    tmp_path: Path, identifier: str, canonicaliser: str, message: str
+) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("name,born\n张三,1990-01-05\n")
+    with pytest.raises(InputRejected, match=message):
+        extract(
+            open_source(str(path)),
+            identifier=identifier,
+            value=None,
+            group=None,
+            canonicaliser=canonicaliser,
+            use=USE,
+        )
