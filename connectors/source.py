@@ -59,8 +59,16 @@ class ConsentedSource(Source, Protocol):
 
 # Where each scheme is opened: module and function.
 OPENERS: Final[Mapping[str, str]] = {
+    "sqlite": "connectors.database_sqlite:open_sqlite",
+    "postgresql": "connectors.database_postgresql:open_postgresql",
     "file": "connectors.files:open_file",
     "personal+file": "connectors.personal:open_personal_file",
+    "vault": "connectors.vault:open_vault",
+    **dict.fromkeys(("http", "https"), "connectors.web_files:open_web_file"),
+    **dict.fromkeys(("json+http", "json+https"), "connectors.web:open_json"),
+    **dict.fromkeys(("ckan+http", "ckan+https"), "connectors.ckan:open_ckan"),
+    **dict.fromkeys(("ogc+http", "ogc+https"), "connectors.ogc:open_features"),
+    **dict.fromkeys(("sta+http", "sta+https"), "connectors.ogc:open_sensor_things"),
 }
 
 
