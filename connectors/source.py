@@ -61,6 +61,7 @@ class ConsentedSource(Source, Protocol):
 OPENERS: Final[Mapping[str, str]] = {
     "sqlite": "connectors.database_sqlite:open_sqlite",
     "postgresql": "connectors.database_postgresql:open_postgresql",
+    **dict.fromkeys(("mysql", "mariadb"), "connectors.database_mysql:open_mysql"),
     "file": "connectors.files:open_file",
     "personal+file": "connectors.personal:open_personal_file",
     "vault": "connectors.vault:open_vault",
@@ -68,6 +69,7 @@ OPENERS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("json+http", "json+https"), "connectors.web:open_json"),
     **dict.fromkeys(("ckan+http", "ckan+https"), "connectors.ckan:open_ckan"),
     **dict.fromkeys(("ogc+http", "ogc+https"), "connectors.ogc:open_features"),
+    "s3": "connectors.objects:open_objects",
     **dict.fromkeys(("sta+http", "sta+https"), "connectors.ogc:open_sensor_things"),
 }
 
