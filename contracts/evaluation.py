@@ -291,6 +291,7 @@ _FACTS: Final[Mapping[Operand, Callable[[Request, Facts], Fact | None]]] = {
     Operand.CONSENT: lambda request, facts: facts.consent,
     Operand.APPROVAL: lambda request, facts: facts.approved,
     Operand.RELEASE: lambda request, facts: facts.release,
+    Operand.CONTENT_VERSION: lambda request, facts: facts.content_version,
 }
 # How a constraint on an operand is judged: the fact it is about, and the comparison of its kind.
 _JUDGES: Final = {

@@ -1,5 +1,6 @@
 """Remarks on single clauses of a policy: what nobody can judge, and what can never hold."""
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -163,6 +164,8 @@ def _about_values(
         yield from _about_regions(atom, path, role)
     elif atom.left_operand == Operand.COMPUTATION:
         yield from _about_computations(atom, path, role, knowledge)
+    elif atom.left_operand == Operand.CONTENT_VERSION:
+        yield from _about_versions(atom, path, role)
     elif atom.left_operand == Operand.RELEASE:
         yield from _about_rules(atom, path, role)
 
@@ -183,6 +186,28 @@ def _about_regions(atom: AtomicConstraint, path: str, role: Role) -> Iterator[Re
         f"A region has to be a GB/T 2260 code, got {shown}, {then}; write a code such as 4403.",
         f"地域应为 GB/T 2260 代码，现为 {shown}，{then_zh}；请写为代码，例如 4403。",
     )
+
+
+def _about_versions(atom: AtomicConstraint, path: str, role: Role) -> Iterator[Remark]:
+    """A version is told as a digest, so anything else matches no state of the data."""
+    versions = texts_of(atom.right_operand)
+    wrong = [text for text in versions if not _VERSION.fullmatch(text)]
+    if not wrong:
+        return
+    never = atom.operator in (Operator.EQ, Operator.IS_ANY_OF) and wrong == versions
+    then, then_zh = role.never if never else ("and it matches no state", "且不匹配任何版本")
+    yield Remark(
+        role.never_severity if never else Severity.WARNING,
+        "not-a-version",
+        path,
+        f"A version is sha256: and 64 hex digits, got {value_text(wrong)}, {then}; take one from "
+        "the catalogue.",
+        f"数据版本应为 sha256: 加 64 位十六进制数字，现为 {value_text(wrong)}，{then_zh}；"
+        "请使用目录中的版本。",
+    )
+
+
+_VERSION: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def _about_rules(atom: AtomicConstraint, path: str, role: Role) -> Iterator[Remark]:

@@ -6,12 +6,14 @@ from typing import Final
 
 from contracts.names import own_clause
 from contracts.odrl import Agreement, Constraint, Duty, LogicalConstraint, Offer, Operator, Rule
+from contracts.planning import mentions
 from contracts.profile import Operand
 from contracts.wording import Language, label, operand_text, relation, value_text
 
 
 def describe(policy: Offer | Agreement, language: Language = "en") -> list[str]:
-    """What consumers may, must not and have to do, one sentence a rule."""
+    """What consumers may, must not and have to do, one sentence a rule; and which states of the
+    data that is about, where no rule says so."""
     words = _WORDS[language]
     lines = [words["may"].format(rule_in_words(rule, language)) for rule in policy.permission]
     for rule in policy.prohibition:
@@ -19,7 +21,10 @@ def describe(policy: Offer | Agreement, language: Language = "en") -> list[str]:
         lines += _duties(rule.remedy, "remedy", language)
     for permission in policy.permission:
         lines += _duties(permission.duty, "duty", language)
-    return lines + _duties(policy.obligation, "has_to", language)
+    lines += _duties(policy.obligation, "has_to", language)
+    if policy.permission and not mentions(policy, Operand.CONTENT_VERSION):
+        lines.append(words["versions"])
+    return lines
 
 
 def duty_sentence(path: str, duty: Duty, language: Language = "en") -> str:
@@ -54,6 +59,7 @@ _WORDS: Final[Mapping[Language, Mapping[str, str]]] = MappingProxyType(
             "owes": "The consumer has to {}; this decision does not check that.",
             "owes_remedy": "A consumer that infringes {} has to {}; this decision does not check "
             "that.",
+            "versions": "This covers the data as they are now and as they change later.",
             "action": "{}",
             "if": "{} if {}",
             "is": "{} is {}",
@@ -71,6 +77,7 @@ _WORDS: Final[Mapping[Language, Mapping[str, str]]] = MappingProxyType(
             "consequence": "如未履行，还须{}。",
             "owes": "使用方须{}；本次判定不检查其是否履行。",
             "owes_remedy": "使用方如违反 {}，须{}；本次判定不检查其是否履行。",
+            "versions": "以上涵盖数据的现有版本及其后续版本。",
             "action": "“{}”",
             "if": "{}，条件是：{}",
             "is": "{}{}",

@@ -62,6 +62,15 @@ def rows_could_leave(case: Case, rows_format: str) -> bool:
     return not isinstance(named, Domain) or named.has(rows_format)
 
 
+def mentions(policy: Offer | Agreement, operand: Operand) -> bool:
+    """Whether any clause of a rule is about `operand`, so that its fact has to be found out."""
+    return any(
+        atom.left_operand == operand
+        for rule in (*policy.permission, *policy.prohibition)
+        for atom in _atoms(rule.constraint)
+    )
+
+
 def _texts_in(atom: AtomicConstraint) -> list[str]:
     try:
         return texts_of(atom.right_operand)
@@ -151,6 +160,11 @@ def permitted_computations(policy: Offer | Agreement) -> tuple[str, ...] | None:
 def permitted_purposes(policy: Offer | Agreement) -> tuple[str, ...] | None:
     """The purposes permissions name, sorted; None if one leaves them open."""
     return _permitted(policy, Operand.PURPOSE)
+
+
+def covered_versions(policy: Offer | Agreement) -> tuple[str, ...] | None:
+    """The states of the data that permissions name, sorted; None if one covers every later one."""
+    return _permitted(policy, Operand.CONTENT_VERSION)
 
 
 def _demanded(atom: AtomicConstraint) -> int:

@@ -36,6 +36,7 @@ class Operand(StrEnum):
     CONSENT = "ds:consent"
     APPROVAL = "ds:approval"
     RELEASE = "ds:release"
+    CONTENT_VERSION = "ds:contentVersion"
 
 
 class Grade(StrEnum):
@@ -144,8 +145,8 @@ OPERANDS: Final[Mapping[str, Meaning]] = MappingProxyType(
             ValueKind.SET,
             "the recipient's zone",
             "接收方所属园区",
-            "The industry parks, free-trade zones or groups the consumer's credential names.",
-            "使用方成员凭证中载明的产业园区、自贸区或分组。",
+            "The industry parks, trade zones or groups on whose current lists the consumer stands.",
+            "使用方现列名其中的产业园区、自贸区或分组。",
         ),
         Operand.CONSENT: Meaning(
             ValueKind.CONSENT,
@@ -167,6 +168,13 @@ OPERANDS: Final[Mapping[str, Meaning]] = MappingProxyType(
             "出域处理",
             "What the provider does to rows before they leave, each step a rule such as name:drop.",
             "数据行离开前提供方所作的处理，每一步为一条规则，例如 name:drop。",
+        ),
+        Operand.CONTENT_VERSION: Meaning(
+            ValueKind.TEXT,
+            "the version of the data",
+            "数据版本",
+            "The state the data are in when they are used, as the provider names it: sha256:….",
+            "使用时数据所处的状态，以提供方给出的 sha256:… 表示。",
         ),
     }
 )

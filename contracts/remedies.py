@@ -83,6 +83,8 @@ def _way_to_meet(result: "ClauseResult", language: Language) -> str:
             return _way_in_time(result, language)
         case Operand.RECIPIENT_ROLE:
             return fill(words["role"], told)
+        case Operand.RECIPIENT_ZONE if result.fact is None:
+            return words["no zone list"]
         case Operand.RECIPIENT_ZONE:
             negative = result.operator in (Operator.NEQ, Operator.IS_NONE_OF)
             return fill(words["other zone" if negative else "zone"], told)
@@ -92,6 +94,8 @@ def _way_to_meet(result: "ClauseResult", language: Language) -> str:
             return words["approve" if result.fact is None else "declined"]
         case Operand.GRADE:
             return words["no grade" if result.fact is None else "grade"]
+        case Operand.CONTENT_VERSION:
+            return words["version"]
         case Operand.RELEASE:
             return words["rows" if result.fact is None else "release"]
     upper = result.operator in (Operator.LT, Operator.LTEQ)

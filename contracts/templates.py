@@ -163,6 +163,13 @@ PARAMETERS: Final[Mapping[str, Parameter]] = MappingProxyType(
                 "数据行离开前所作的处理，例如 name:drop 或 phone:mask(3,4)。",
             ),
             Parameter(
+                "content_versions",
+                Kind.TEXTS,
+                _one_of(Operand.CONTENT_VERSION),
+                "Which states of the data it covers, as the catalogue names them: sha256:….",
+                "所涵盖的数据版本，以目录中的 sha256:… 表示。",
+            ),
+            Parameter(
                 "recipient",
                 Kind.TEXT,
                 None,
@@ -231,6 +238,14 @@ TEMPLATES: Final[Mapping[str, Template]] = MappingProxyType(
             "The rows themselves, only after columns were dropped, masked or made coarser, or rows "
             "filtered, sampled or added up; no computations.",
             "仅在删除列、遮盖、泛化、筛选、抽样或汇总之后提供数据行；不允许计算。",
+        ),
+        "named-versions": Template(
+            ("content_versions",),
+            (),
+            "Named versions of the data",
+            "限定数据版本",
+            "Only named states of the data; once they have changed, a new agreement is needed.",
+            "仅限指定版本的数据；数据变化后须另行协商协议。",
         ),
         "within-division": Template(
             ("division",),

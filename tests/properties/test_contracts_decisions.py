@@ -23,8 +23,8 @@ from contracts.odrl import (
     same_terms,
 )
 from contracts.plain_words import describe
-from contracts.planning import approval_required, conflicting_rules, valid_until
-from contracts.profile import DS, ODRL, OPERANDS, PREFIX, short_term
+from contracts.planning import approval_required, conflicting_rules, mentions, valid_until
+from contracts.profile import DS, ODRL, OPERANDS, PREFIX, Operand, short_term
 from contracts.prospect import decide_prospect
 from contracts.wording import Language, Sort, outline
 
@@ -333,6 +333,8 @@ def test_every_policy_can_be_said_in_words(policy: Offer) -> None:
     duties = [*policy.obligation, *(duty for rule in policy.permission for duty in rule.duty)]
     owed = len(duties) + sum(len(duty.consequence) for duty in duties)
     owed += sum(len(rule.remedy) for rule in policy.prohibition)
+    # What it says of versions where no rule does.
+    owed += bool(policy.permission) and not mentions(policy, Operand.CONTENT_VERSION)
     assert len(lines) == len(policy.permission) + len(policy.prohibition) + owed
     assert len(describe(policy, "zh")) == len(lines)
 

@@ -34,6 +34,7 @@ FACTS = Facts(
     recipient_zones=("qianhai", "port"),
     approved=True,
     release=("name:drop", "phone:mask(3,4)"),
+    content_version="sha256:1",
 )
 
 
@@ -112,6 +113,8 @@ MET = [
     atom("ds:release", "isAllOf", ["phone:mask(3,4)", "name:drop"]),
     atom("ds:release", "isAnyOf", ["name:drop", "x:drop"]),
     atom("ds:release", "isNoneOf", ["x:drop"]),
+    atom("ds:contentVersion", "eq", "sha256:1"),
+    atom("ds:contentVersion", "isAnyOf", ["sha256:0", "sha256:1"]),
 ]
 UNMET = [
     atom("purpose", "eq", "research"),
@@ -147,6 +150,7 @@ UNMET = [
     atom("ds:recipientZone", "neq", "port"),
     atom("ds:release", "isAllOf", ["name:drop", "x:drop"]),
     atom("ds:release", "neq", "name:drop"),
+    atom("ds:contentVersion", "eq", "sha256:0"),
 ]
 UNKNOWN = [
     atom("partner", "eq", "gold"),
@@ -233,6 +237,7 @@ MISSING = [
     ("ds:recipientZone", "isNoneOf", ["x"], {"recipient_zones": None}),
     ("ds:approval", "eq", "required", {"approved": None}),
     ("ds:release", "isNoneOf", ["x:drop"], {"release": None}),
+    ("ds:contentVersion", "neq", "sha256:0", {"content_version": None}),
 ]
 
 

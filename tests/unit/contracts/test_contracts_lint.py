@@ -65,6 +65,7 @@ PARAMETERS: dict[str, Any] = {
     "division": "4403",
     "epsilon_budget": "1",
     "release": ["name:drop"],
+    "content_versions": [f"sha256:{'a' * 64}"],
 }
 
 
@@ -94,6 +95,7 @@ CLAUSES = [
     (atom("purpose", "isNoneOf", []), "cannot-be-judged"),
     (atom("purpose", "neq", {"name": "a"}), "cannot-be-judged"),
     (atom("purpose", "term-lteq", "a"), "cannot-be-judged"),
+    (atom("ds:contentVersion", "eq", "sha256:A"), "not-a-version"),
     (atom("spatial", "eq", "Shenzhen"), "not-a-region"),
     (atom("spatial", "isAnyOf", ["Shenzhen", "44030"]), "not-a-region"),
     (atom("spatial", "isPartOf", "44030"), "cannot-be-judged"),
@@ -128,7 +130,7 @@ def test_in_a_prohibition_it_forbids_everything_or_nothing(
     clause: dict[str, Any], code: str
 ) -> None:
     """What cannot be judged keeps a prohibition in force; what is known to fail lifts it."""
-    severity = "warning" if code in ("never-holds", "not-a-region") else "error"
+    severity = "warning" if code in ("never-holds", "not-a-region", "not-a-version") else "error"
     found = remarks(offer(*SOUND, forbid=[[clause]]))
     assert found == [(severity, code, "prohibition[0].constraint[0]")]
 
@@ -137,9 +139,10 @@ def test_in_a_prohibition_it_forbids_everything_or_nothing(
 def test_a_clause_with_an_error_does_refuse_every_use(clause: dict[str, Any], code: str) -> None:
     request = Request("use", "did:web:c", "research", "private-sum/1", 20, spatial="4403")
     facts = Facts(NOW, 0, "enterprise", "core", True, recipient_zones=("port",), approved=True)
+    facts = replace(facts, content_version=f"sha256:{'a' * 64}")
     assert decide(offer(*SOUND), request, facts).allowed
     assert not decide(offer(*SOUND, clause), request, facts).allowed
-    lifted = code in ("never-holds", "not-a-region")
+    lifted = code in ("never-holds", "not-a-region", "not-a-version")
     assert decide(offer(*SOUND, forbid=[[clause]]), request, facts).allowed is lifted
 
 
@@ -433,3 +436,12 @@ def test_only_all_of_some_rules_says_what_is_done(operator: str) -> None:
     assert remarks(offer(PURPOSE, END, ROWS, clause)) == [("warning", "release-not-all", place)]
     place = "prohibition[0].constraint[0]"
     assert remarks(offer(*SOUND, forbid=[[clause]])) == [("warning", "release-forbidden", place)]
+
+
+def test_an_agreement_names_versions_as_digests() -> None:
+    known, other = f"sha256:{'a' * 64}", "the one of today"
+    clause = atom("ds:contentVersion", "isAnyOf", [known])
+    assert remarks(offer(*SOUND, clause)) == []
+    clause = atom("ds:contentVersion", "isAnyOf", [known, other])
+    place = "permission[0].constraint[4]"
+    assert remarks(offer(*SOUND, clause)) == [("warning", "not-a-version", place)]

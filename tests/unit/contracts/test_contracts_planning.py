@@ -12,12 +12,15 @@ from contracts.odrl import Offer
 from contracts.planning import (
     approval_required,
     conflicting_rules,
+    covered_versions,
+    mentions,
     permitted_computations,
     permitted_purposes,
     required_min_cohort,
     required_release,
     valid_until,
 )
+from contracts.profile import Operand
 from contracts.prospect import decide_prospect
 
 YES = {"leftOperand": "count", "operator": "eq", "rightOperand": "10"}
@@ -204,3 +207,16 @@ def test_rows_treated_so_meet_every_permission_by_which_they_could_leave() -> No
         facts = Facts(JUNE, 0, None, None, None, release=rules)
         assert decide(policy, asked, facts).allowed
         assert not decide(policy, asked, replace(facts, release=())).allowed
+
+
+def test_a_plan_knows_which_states_of_the_data_are_covered() -> None:
+    one = atom("ds:contentVersion", "eq", "sha256:1")
+    assert covered_versions(permit()) is None
+    assert covered_versions(permit(one)) == ("sha256:1",)
+    assert covered_versions(permit({"or": [one, YES]})) is None
+    either = {"or": [one, atom("ds:contentVersion", "isAnyOf", ["sha256:0"])]}
+    assert covered_versions(permit(either)) == ("sha256:0", "sha256:1")
+    assert mentions(permit({"or": [one, YES]}), Operand.CONTENT_VERSION)
+    forbidding = [{"action": "use", "constraint": [one]}]
+    assert mentions(permit(prohibition=forbidding), Operand.CONTENT_VERSION)
+    assert not mentions(permit(YES), Operand.CONTENT_VERSION)

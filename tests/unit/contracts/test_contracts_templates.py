@@ -18,6 +18,7 @@ from contracts.profile import DS, GRADE_ORDER, OPERANDS, Grade, Operand, context
 from contracts.strictness import compare
 from contracts.templates import PARAMETERS, TEMPLATES, build
 
+VERSION = f"sha256:{'a' * 64}"
 END = datetime(2027, 1, 1, tzinfo=UTC)
 REQUEST = Request(
     "use",
@@ -37,6 +38,7 @@ FACTS = Facts(
     recipient_zones=("qianhai", "port"),
     approved=True,
     release=("phone:mask(3,4)", "name:drop"),
+    content_version=VERSION,
 )
 TERMS = {"computations": ["private-sum/1"], "purposes": ["research"], "not_after": END}
 COMPUTING = {**TERMS, "min_cohort": 20}
@@ -57,6 +59,7 @@ EVERYTHING: dict[str, Any] = {
     "division": "4403",
     "epsilon_budget": "1",
     "release": ["name:drop", "phone:mask(3,4)"],
+    "content_versions": [VERSION],
 }
 OFFERS: dict[str, Offer] = {
     "compute-only": made("compute-only", **COMPUTING, max_uses=2, recipient_roles=["enterprise"]),
@@ -68,6 +71,7 @@ OFFERS: dict[str, Offer] = {
     "within-division": made("within-division", division="4403"),
     "zone-members": made("zone-members", zones=["port", "airport"]),
     "approval": made("approval"),
+    "named-versions": made("named-versions", content_versions=[VERSION]),
     "released-rows": made("released-rows", **ONE_TREATMENT, purposes=["research"], not_after=END),
 }
 BREAKS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -90,6 +94,8 @@ BREAKS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("released-rows", {}, {"release": ("name:drop",)}),
     ("released-rows", {}, {"release": ()}),
     ("released-rows", {}, {"release": None}),
+    ("named-versions", {}, {"content_version": f"sha256:{'b' * 64}"}),
+    ("named-versions", {}, {"content_version": None}),
     ("released-rows", {"purpose": "marketing"}, {}),
     ("approval", {}, {"approved": None}),
     ("approval", {}, {"approved": False}),
@@ -244,11 +250,13 @@ def test_a_policy_can_be_read_in_english_and_chinese() -> None:
         "and the minimum cohort is at least 20, and the date and time is "
         "2027-01-01T00:00:00Z or earlier, and the people concerned consent.",
         "Whoever does so has to delete the results.",
+        "This covers the data as they are now and as they change later.",
     ]
     assert describe(offer, "zh") == [
         "可以使用数据，条件是：计算方式为 a/1、b/1 之一，且用途为 research，"
         "且最小群体人数不小于 20，且日期时间不晚于 2027-01-01T00:00:00Z，且数据主体单独同意。",
         "行使该许可须删除结果。",
+        "以上涵盖数据的现有版本及其后续版本。",
     ]
 
 
@@ -268,6 +276,7 @@ def test_prohibitions_obligations_and_alternatives_are_read_too() -> None:
         "May use the data if exactly one of these holds: the purpose is a; the purpose is b.",
         "Must not use the data if (the purpose is a or the purpose is b).",
         "Has to inform.",
+        "This covers the data as they are now and as they change later.",
     ]
 
 
