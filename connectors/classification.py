@@ -92,6 +92,13 @@ class ClassProposal:
     reason: str
     reason_zh: str
 
+    def to_json(self) -> dict[str, str]:
+        return {
+            "class": self.column_class.value,
+            "reason": self.reason,
+            "reason_zh": self.reason_zh,
+        }
+
 
 @dataclass(frozen=True)
 class GradeProposal:
@@ -100,6 +107,9 @@ class GradeProposal:
     grade: Grade
     reason: str
     reason_zh: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"grade": self.grade.value, "reason": self.reason, "reason_zh": self.reason_zh}
 
 
 _CLASSES: Mapping[Holds, ColumnClass] = {

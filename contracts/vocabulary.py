@@ -91,3 +91,7 @@ CLASSES: Final = _registry(
     Term("business", "business", "业务数据"),
     Term("open", "open", "公开"),
 )
+
+# Whether a person has looked at the classes of a dataset's columns.
+PROPOSED: Final = "proposed"
+CONFIRMED: Final = "confirmed"

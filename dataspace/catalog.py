@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import JsonValue
 from sqlmodel import Session, col, select
 
-from connectors.classification import Grade
+from connectors.classification import Grade, propose_grade
 from connectors.conditions import Comparison, Condition, Where
 from connectors.source import ConsentedSource, open_source
 from connectors.table import Reading
@@ -23,8 +23,22 @@ from contracts.decision import Decision
 from contracts.filters import parse_filter
 from contracts.odrl import Offer
 from contracts.party import Party
+from contracts.vocabulary import CONFIRMED
+from dataspace.bounds import (
+    remarks_on_classes,
+    remarks_on_grade,
+    verify_bounds,
+    verify_words,
+)
 from dataspace.canonical import canonical_hash
 from dataspace.catalog_pages import Cursor, CursorSeal, Place, read_page
+from dataspace.classes import (
+    Confirmation,
+    bounded_by,
+    proposals_of,
+    reclassed,
+    told_classes,
+)
 from dataspace.description import agreed_terms, describe
 from dataspace.errors import InputRejected, NotFound, ProtocolViolation
 from dataspace.identity.tokens import Member
@@ -38,9 +52,10 @@ from dataspace.publication import (
     make_offer,
     remarks_json,
     review,
-    verify_columns_exist,
     verify_formats,
+    where_of,
 )
+from dataspace.publishing import first_version, make_row
 from dataspace.settings import ParticipantKind
 from dataspace.store.tables import AgreementRow, DatasetRow
 from dataspace.visibility import decide_visibility
@@ -52,8 +67,10 @@ if TYPE_CHECKING:
 DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # A page of the catalogue holds at least one dataset, and readers take in four megabytes.
 MAX_DESCRIPTION_BYTES = 512 * 1024
-# The outcome in the evidence that a dataset is no longer offered; a grade says that it is.
+# The outcomes in the evidence that a dataset is no longer offered, and that a person has confirmed
+# its classes; a grade says that it is offered.
 WITHDRAWN: Final = "withdrawn"
+CLASSIFIED: Final = "classified"
 
 
 @dataclass(frozen=True)
@@ -87,35 +104,40 @@ class Datasets:
                 f"the dataset id {asked.id!r} is not usable",
                 remedy="use lower-case letters, digits, dots, dashes: for example residents-2026",
             )
-        grade = grade_named(asked.grade)
+        verify_words(asked)
+        grade, where = grade_named(asked.grade), where_of(asked)
         columns = tuple(checked_column(column) for column in asked.columns)
         location = _absolute(asked.source)
         source = open_source(location)
         personal = isinstance(source, ConsentedSource)
-        offer = make_offer(asked, offer_id=f"offer:{asked.id}", personal=personal)
+        offer = make_offer(asked, offer_id=f"offer:{asked.id}", personal=personal, grade=grade)
         now = datetime.now(UTC)
         remarks = review(offer, asked.formats, personal=personal, grade=grade, now=now)
         verify_formats(offer, asked.formats, grade)
-        report = None
-        if not personal:
-            columns, report = inspect(
-                source, columns, max_rows=self._node.home.settings.max_rows, reader=self._node.did
-            )
-        else:
-            verify_columns_exist(columns, source.schema().names)
-        row = DatasetRow(
-            id=asked.id,
-            title=asked.title,
-            description=asked.description,
-            source=location,
-            columns=[column.model_dump(mode="json") for column in columns],
-            grade=grade.value,
-            offer=offer.to_json(),
-            formats=list(asked.formats),
-            content_version=source.version(),
-            created_at=time.time(),
+        # Before the rows are read: what changes meanwhile is a change of this version.
+        content_version = source.version()
+        found = inspect(
+            source,
+            columns,
+            where=where,
+            blocks=asked.blocks,
+            max_rows=self._node.home.settings.max_rows,
+            reader=self._node.did,
         )
-        described = self.describe(row)
+        row = make_row(
+            asked,
+            offer,
+            found,
+            source=source,
+            location=location,
+            content_version=content_version,
+        )
+        bounded = bounded_by(row, personal=personal)
+        verify_bounds(bounded, offer, asked.formats)
+        graded = propose_grade(found.proposals, rows=found.rows)
+        remarks += remarks_on_classes(bounded.classes, found.proposals)
+        remarks += remarks_on_grade(grade, graded)
+        described, classes = self.describe(row), told_classes(row)
         _verify_size(described)
         with self._node.store.transaction() as tx:
             existing = tx.get(DatasetRow, asked.id)
@@ -123,11 +145,43 @@ class Datasets:
                 how = "already published" if existing.withdrawn_at is None else "already withdrawn"
                 raise InputRejected(f"a dataset {asked.id!r} is {how}", remedy="choose another id")
             tx.add(row)
+            tx.add(first_version(row))
             self._record(tx, row)
         return {
             "dataset": described.to_json(),
-            "quality": report,
+            "quality": None if personal else list(found.reports),
             "remarks": remarks_json(remarks),
+            "classes": classes,
+            "proposed_grade": graded.to_json(),
+        }
+
+    def confirm(self, dataset: str, asked: Confirmation) -> dict[str, Any]:
+        """Record that a person has looked at the classes of a dataset's columns, and which other
+        ones the person says they are of.
+
+        The catalogue says from then on that they are confirmed. Raises InputRejected for a class of
+        no column, and where the offer allows more than the classes do; NotFound as `get` does.
+        """
+        with self._node.store.transaction() as tx:
+            location = self.offered(tx, dataset).source
+        personal = isinstance(open_source(location), ConsentedSource)
+        with self._node.store.transaction() as tx:
+            row = self._locked(tx, dataset)
+            row.columns = reclassed(row.columns, asked)
+            row.legal_basis = asked.legal_basis or row.legal_basis
+            row.classification = CONFIRMED
+            bounded = bounded_by(row, personal=personal)
+            verify_bounds(bounded, Offer.model_validate(row.offer), row.formats)
+            remarks = remarks_on_classes(bounded.classes, proposals_of(row))
+            described = self.describe(row)
+            _verify_size(described)
+            tx.add(row)
+            self._record(tx, row, outcome=CLASSIFIED)
+            classes = told_classes(row)
+        return {
+            "dataset": described.to_json(),
+            "remarks": remarks_json(remarks),
+            "classes": classes,
         }
 
     def change_policy(self, dataset: str, change: PolicyChange) -> dict[str, Any]:
@@ -142,11 +196,12 @@ class Datasets:
         with self._node.store.transaction() as tx:
             row = self._locked(tx, dataset)
             offer_id = _following(Offer.model_validate(row.offer).id, dataset)
-            offer = make_offer(change, offer_id=offer_id, personal=personal)
-            formats = row.formats if change.formats is None else change.formats
             grade, now = Grade(row.grade), datetime.now(UTC)
+            offer = make_offer(change, offer_id=offer_id, personal=personal, grade=grade)
+            formats = row.formats if change.formats is None else change.formats
             remarks = review(offer, formats, personal=personal, grade=grade, now=now)
             verify_formats(offer, formats, grade)
+            verify_bounds(bounded_by(row, personal=personal), offer, formats)
             row.offer, row.formats = offer.to_json(), list(formats)
             described = self.describe(row)
             _verify_size(described)
@@ -204,6 +259,8 @@ class Datasets:
                 }
         return {
             **self.describe(row).to_json(),
+            "classes": told_classes(row),
+            "quality": row.quality,
             "withdrawn_at": row.withdrawn_at,
             "hidden_from": hidden,
         }
@@ -230,7 +287,8 @@ class Datasets:
 
         def show(row: DatasetRow) -> dsp.Dataset | None:
             offer = Offer.model_validate(row.offer)
-            if not decide_visibility(offer, row.grade, peer, now).allowed:
+            zones = self._node.zones.zones_of(peer.did, offer, now)
+            if not decide_visibility(offer, row.grade, peer, now, zones=zones).allowed:
                 return None
             dataset = describe(row, offer, service)
             return dataset if wanted.matches(dataset) else None
@@ -291,8 +349,9 @@ class Datasets:
     def visibility(self, row: DatasetRow, member: Member) -> Decision:
         """Whether `member` could be agreed with about this dataset now, so that the catalogue lists
         it for that member, and why."""
-        offer = Offer.model_validate(row.offer)
-        return decide_visibility(offer, row.grade, member, datetime.now(UTC))
+        offer, now = Offer.model_validate(row.offer), datetime.now(UTC)
+        zones = self._node.zones.zones_of(member.did, offer, now)
+        return decide_visibility(offer, row.grade, member, now, zones=zones)
 
     def describe(self, row: DatasetRow) -> dsp.Dataset:
         """One dataset as a peer that may see it sees it: never where its rows lie."""

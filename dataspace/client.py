@@ -179,14 +179,17 @@ class Client:
         formats: Sequence[str] = (),
         terms: Mapping[str, Any] | None = None,
         policy: Mapping[str, Any] | None = None,
+        **described: Any,
     ) -> dict[str, Any]:
         """Publish a dataset: {"dataset": its catalogue entry, "quality": reports per identifier,
-        "remarks": what is odd about its policy}.
+        "remarks": what is odd about it, "classes": what its columns hold, "proposed_grade"}.
 
         `columns` are {"name", "role": identifier | value | group, "canonicaliser", "scale"};
         `terms` are {"computations", "purposes", "min_cohort", "not_after", "max_uses",
         "recipient_kinds"}; `policy` in its place is ODRL, or {"use": ready policies, "with": their
         parameters}. `formats` lets the rows themselves leave: HttpData-PULL, HttpData-PUSH.
+        `described` is the rest of `dataspace.publication.Publication`: title_zh, description_zh,
+        theme, division, frequency, where, blocks, confirmed, legal_basis.
         """
         body = {
             "id": dataset,
@@ -198,6 +201,7 @@ class Client:
             "formats": list(formats),
             "terms": dict(terms) if terms else None,
             "policy": dict(policy) if policy else None,
+            **described,
         }
         found: dict[str, Any] = self.call("POST", "/api/datasets", body)
         return found

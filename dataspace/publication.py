@@ -9,21 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from connectors.classification import Grade, Handling, offerable
-from connectors.identifiers import canonicalisers
+from connectors.classification import ColumnClass, Grade, Handling, offerable
+from connectors.conditions import Comparison, Condition, Where
+from connectors.identifiers import canonicalisers, columns_of, verify_key
 from contracts.authoring import policy_from
 from contracts.decision import Decision, Facts
 from contracts.evaluation import decide, permitted_computations
 from contracts.lint import Knowledge, Remark, Severity, lint
-from contracts.odrl import Agreement, AtomicConstraint, Constraint, Offer
+from contracts.odrl import Agreement, AtomicConstraint, Constraint, Offer, Operator
 from contracts.profile import Operand
 from contracts.templates import build
 from contracts.transfer_strategy import RAW_FORMATS
 from dataspace.errors import InputRejected
+from dataspace.identity.tokens import MAX_ZONES
 from dataspace.protocol.leaving import request_for_rows
 from privacy.kinds import KINDS
 
@@ -44,16 +46,59 @@ _NO_CONSENTS: Final = (
 )
 
 
-class ColumnSpec(BaseModel):
-    """One published column. `scale` is how many decimal digits a value keeps (2: 12.50 → 1250)."""
+# More belong into a view of the source.
+MAX_CONDITIONS: Final = 16
+# What owners write in YAML: a code of digits is a number there.
+_WRITTEN: Final = ConfigDict(
+    frozen=True, extra="forbid", coerce_numbers_to_str=True, validate_by_name=True
+)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class ColumnSpec(BaseModel):
+    """One published column. `scale` is how many decimal digits a value keeps (2: 12.50 → 1250).
+
+    `column_class` (`class` where it is written) is what the column holds; None: as is proposed.
+    """
+
+    model_config = _WRITTEN
 
     name: str = Field(min_length=1, max_length=200)
     role: str = Field(pattern="^(identifier|value|group)$")
+    column_class: ColumnClass | None = Field(default=None, alias="class")
     canonicaliser: str | None = None
     scale: int = Field(default=0, ge=0, le=9)
     values: tuple[str, ...] = ()
+
+
+def _as_list(written: object) -> object:
+    return written if isinstance(written, list | tuple) else (written,)
+
+
+class ConditionSpec(BaseModel):
+    """Only rows that meet it are in the dataset: `connectors.conditions.Condition`."""
+
+    model_config = _WRITTEN
+
+    column: str = Field(min_length=1, max_length=200)
+    comparison: Comparison
+    values: Annotated[
+        tuple[Annotated[str, Field(max_length=500)], ...],
+        Field(min_length=1, max_length=1000),
+        BeforeValidator(_as_list),
+    ]
+
+
+class BlocksSpec(BaseModel):
+    """The columns with the code of a row's division (GB/T 2260) and of its grid cell (块数据)."""
+
+    model_config = _WRITTEN
+
+    division: str | None = Field(default=None, min_length=1, max_length=200)
+    grid: str | None = Field(default=None, min_length=1, max_length=200)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.division, self.grid) if name is not None)
 
 
 class Terms(BaseModel):
@@ -80,33 +125,49 @@ class PolicyChange(BaseModel):
     terms: Terms | None = None
     policy: dict[str, Any] | None = None
     formats: tuple[str, ...] | None = Field(default=None, max_length=len(RAW_FORMATS))
+    zones: tuple[str, ...] = Field(default=(), max_length=MAX_ZONES)
 
 
 class Publication(BaseModel):
     """Everything needed to publish a dataset; what is allowed as terms or as a policy.
 
-    `formats` are those in which the rows themselves may leave besides what computations tell about
-    them: HttpData-PULL, HttpData-PUSH; none unless named.
+    `theme`, `frequency` and `legal_basis` are words of `contracts.vocabulary`, `division` is a
+    GB/T 2260 code. `where` chooses the rows. `confirmed` says that a person has looked at the
+    classes of the columns. `formats` are those in which the rows themselves may leave besides what
+    computations tell about them: HttpData-PULL, HttpData-PUSH; none unless named.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _WRITTEN
 
     id: str
     title: str = Field(min_length=1, max_length=200)
+    title_zh: str = Field(default="", max_length=200)
     description: str = Field(default="", max_length=4000)
+    description_zh: str = Field(default="", max_length=4000)
+    theme: str | None = None
+    division: str | None = None
+    frequency: str | None = None
     source: str = Field(min_length=1, max_length=2000)
     columns: tuple[ColumnSpec, ...] = Field(min_length=1, max_length=100)
+    where: tuple[ConditionSpec, ...] = Field(default=(), max_length=MAX_CONDITIONS)
+    blocks: BlocksSpec | None = None
+    confirmed: bool = False
+    legal_basis: str | None = None
     grade: str = "general"
     formats: tuple[str, ...] = Field(default=(), max_length=len(RAW_FORMATS))
     terms: Terms | None = None
     policy: dict[str, Any] | None = None
+    zones: tuple[str, ...] = Field(default=(), max_length=MAX_ZONES)
 
 
-def make_offer(asked: Publication | PolicyChange, *, offer_id: str, personal: bool) -> Offer:
+def make_offer(
+    asked: Publication | PolicyChange, *, offer_id: str, personal: bool, grade: Grade
+) -> Offer:
     """The offer that `asked` says, as it stands in a catalogue.
 
-    `personal` data are computed on with consent where terms are given. Raises InputRejected unless
-    exactly one way of saying it was used and it can be read.
+    Where terms are given, `personal` data are computed on with consent, and agreements about
+    important data wait for a person's approval. Raises InputRejected unless exactly one way of
+    saying it was used and it can be read.
     """
     if (asked.terms is None) == (asked.policy is None):
         came = "neither" if asked.terms is None else "both"
@@ -118,8 +179,27 @@ def make_offer(asked: Publication | PolicyChange, *, offer_id: str, personal: bo
         offer = policy_from(asked.policy, offer_id=offer_id)
     else:
         assert asked.terms is not None
-        offer = _offer_of_terms(asked.terms, offer_id=offer_id, personal=personal)
-    return offer.for_catalog()
+        templates = ["personal-with-consent" if personal else "compute-only"]
+        if grade is Grade.IMPORTANT:
+            templates.append("approval")
+        offer = _offer_of_terms(asked.terms, templates, offer_id=offer_id)
+    return only_for(offer, asked.zones).for_catalog()
+
+
+def only_for(offer: Offer, zones: Sequence[str]) -> Offer:
+    """The offer with a clause in each of its permissions that wants a member of one of `zones`."""
+    if not zones:
+        return offer
+    clause = AtomicConstraint(
+        left_operand=Operand.RECIPIENT_ZONE,
+        operator=Operator.IS_ANY_OF,
+        right_operand=tuple(dict.fromkeys(zones)),
+    )
+    permissions = tuple(
+        rule.model_copy(update={"constraint": (*rule.constraint, clause)})
+        for rule in offer.permission
+    )
+    return offer.model_copy(update={"permission": permissions})
 
 
 def verify_formats(offer: Offer, formats: Sequence[str], grade: Grade) -> None:
@@ -210,25 +290,36 @@ def checked_column(column: ColumnSpec) -> ColumnSpec:
     if column.role != "identifier":
         return column
     name = column.canonicaliser or "text/1"
-    if name not in canonicalisers():
+    if not set(name.split("+")) <= set(canonicalisers()):
         raise InputRejected(
             f"column {column.name}: there is no canonicaliser {name!r}",
-            remedy=f"choose from: {', '.join(canonicalisers())}",
+            remedy=f"choose from: {', '.join(canonicalisers())}; joined by + for several columns",
         )
     return column.model_copy(update={"canonicaliser": name})
 
 
+def where_of(asked: Publication) -> Where:
+    """The conditions of a publication as sources take them. Raises InputRejected of connectors."""
+    return tuple(Condition(one.column, one.comparison, one.values) for one in asked.where)
+
+
 def verify_columns_exist(columns: Sequence[ColumnSpec], present: Sequence[str]) -> None:
-    """Every column is one of the source's. Raises InputRejected naming the first that is not."""
+    """Every column is one of the source's, or joins some of them as a key, with a canonicaliser
+    for each. Raises InputRejected naming the first that is not."""
     for column in columns:
-        if column.name not in present:
-            raise InputRejected(
-                f"there is no column {column.name!r}",
-                remedy=f"the columns are: {', '.join(present)}",
-            )
+        key = column.role == "identifier"
+        names = columns_of(column.name, present) if key else (column.name,)
+        for name in names:
+            if name not in present:
+                raise InputRejected(
+                    f"there is no column {name!r}",
+                    remedy=f"the columns are: {', '.join(present)}",
+                )
+        if key:
+            verify_key(column.canonicaliser or "text/1", names)
 
 
-def _offer_of_terms(terms: Terms, *, offer_id: str, personal: bool) -> Offer:
+def _offer_of_terms(terms: Terms, templates: Sequence[str], *, offer_id: str) -> Offer:
     for name in terms.computations:
         if name not in KINDS:
             raise InputRejected(
@@ -242,8 +333,7 @@ def _offer_of_terms(terms: Terms, *, offer_id: str, personal: bool) -> Offer:
         "max_uses": terms.max_uses,
         "recipient_roles": terms.recipient_kinds or None,
     }
-    template = "personal-with-consent" if personal else "compute-only"
-    return build([template], parameters, offer_id=offer_id)
+    return build(templates, parameters, offer_id=offer_id)
 
 
 def _decide_by_format(offer: Offer, format_: str) -> Decision:

@@ -22,10 +22,12 @@ from contracts.planning import required_release
 from contracts.transfer import TERMINAL
 from contracts.transfer_strategy import PUSH, RAW_FORMATS
 from dataspace.computing.permission import consent_of, refusal_in
+from dataspace.description import formats_of
 from dataspace.errors import Denied, InputRejected, ProtocolViolation, Unavailable
 from dataspace.identity.tokens import Member
 from dataspace.protocol.transfer_rows import endpoint_of, refusal_of
 from dataspace.store.tables import AgreementRow, DatasetRow, TransferRow
+from dataspace.zones.recipients import told
 from ledger.entry import EntryType
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Leaving:
         Raises InputRejected where it is not, or where too many of the consumer's are open;
         ProtocolViolation for a push that does not say where to, or names another's address.
         """
-        offered = self._dataset(tx, row).formats
+        offered = formats_of(self._dataset(tx, row))
         if message.format not in RAW_FORMATS or message.format not in offered:
             raise InputRejected(
                 f"format: the rows do not leave in this one ({', '.join(offered) or 'in none'})",
@@ -88,7 +90,7 @@ class Leaving:
         None means that the permit still holds: it was counted when it was given, and is not again.
         """
         agreement = tx.get_one(AgreementRow, row.agreement)
-        if row.format not in self._dataset(tx, row).formats:
+        if row.format not in formats_of(self._dataset(tx, row)):
             refusal: Denied | None = Denied(
                 f"The provider lets these rows no longer leave as {row.format}.",
                 remedy="Ask the provider for the format, or order a computation.",
@@ -125,7 +127,7 @@ class Leaving:
             purpose=row.purpose,
             decision="permit" if refusal is None else "deny",
             clause=refusal.clause if refusal else None,
-            recipients=(row.peer_kind or "unknown", *row.peer_zones),
+            recipients=told(facts.recipient_role, facts.recipient_zones),
             categories=(facts.grade,) if facts.grade else None,
             legal_basis="consent" if facts.consent else None,
             privacy_spend=float(facts.epsilon_spent) if facts.epsilon_spent else None,
@@ -153,12 +155,12 @@ class Leaving:
         self, tx: Session, row: TransferRow, agreement: AgreementRow, *, earlier_uses: int
     ) -> Facts:
         dataset = self._dataset(tx, row)
-        document = Agreement.model_validate(agreement.document)
+        document, now = Agreement.model_validate(agreement.document), datetime.now(UTC)
         return Facts(
-            now=datetime.now(UTC),
+            now=now,
             use_count=earlier_uses,
             recipient_role=row.peer_kind,
-            recipient_zones=tuple(row.peer_zones),
+            recipient_zones=self._node.zones.zones_of(row.peer, document, now),
             grade=dataset.grade,
             consent=consent_of(self.source(dataset)),
             # What waits for a person's approval does not become an agreement without it.

@@ -14,6 +14,7 @@ from contracts import messages as dsp
 from contracts.filters import MAX_CONDITIONS
 from dataspace.catalog import CatalogPage
 from dataspace.catalog_pages import MAX_CURSOR_LETTERS
+from dataspace.classes import Confirmation
 from dataspace.protocol import BASE
 from dataspace.protocol.catalogues import fetch_catalog
 from dataspace.publication import PolicyChange, Publication
@@ -82,6 +83,12 @@ def publish(node: CurrentNode, publication: Publication) -> dict[str, Any]:
 def change_policy(node: CurrentNode, dataset_id: str, change: PolicyChange) -> dict[str, Any]:
     """Offer a dataset under another policy; agreements keep theirs."""
     return node.datasets.change_policy(dataset_id, change)
+
+
+@owner_router.post("/datasets/{dataset_id}/classification")
+def confirm(node: CurrentNode, dataset_id: str, asked: Confirmation) -> dict[str, Any]:
+    """A person confirms the classes of a dataset's columns, some of them changed."""
+    return node.datasets.confirm(dataset_id, asked)
 
 
 @owner_router.post("/datasets/{dataset_id}/withdrawal")

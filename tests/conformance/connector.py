@@ -139,6 +139,7 @@ def seed(node: Node, data: Path) -> None:
                     grade="general",
                     offer=offer_of(dataset).to_json(),
                     formats=[FORMAT],
+                    classification="confirmed",
                     content_version="1",
                     created_at=time.time(),
                 )

@@ -194,6 +194,7 @@ def one_node(directory: Path, behaviour: Behaviour | None = None) -> Iterator[On
                 grade="general",
                 offer=OFFER.to_json(),
                 formats=[PULL],
+                classification="confirmed",
                 content_version="1",
                 created_at=time.time(),
             )

@@ -68,7 +68,15 @@ def offer(
     file.write_text(OWN, encoding="utf-8")
     asked = policy(*(clauses or (ROWS_MAY_LEAVE,)))
     node = city.node("insurer")
-    node.client.publish(dataset, file, [NAME, AMOUNT], policy=asked, formats=formats)
+    node.client.publish(
+        dataset,
+        file,
+        [NAME, AMOUNT],
+        policy=asked,
+        formats=formats,
+        confirmed=True,
+        legal_basis="contract",
+    )
     return Rows(dataset, file, city.consumer.negotiate(node.url, dataset))
 
 

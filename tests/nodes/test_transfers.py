@@ -128,7 +128,15 @@ def test_people_who_did_not_consent_are_not_among_the_rows(city: City) -> None:
     )
     cost = {"name": "cost_cents", "role": "value"}
     asked = policy(ROWS_MAY_LEAVE, FOR_RESEARCH, clause("ds:consent", "eq", "required"))
-    provider.client.publish("costs", source, [RESIDENT_ID, cost], policy=asked, formats=[PULL])
+    provider.client.publish(
+        "costs",
+        source,
+        [RESIDENT_ID, cost],
+        policy=asked,
+        formats=[PULL],
+        confirmed=True,
+        legal_basis="consent",
+    )
     agreement = city.consumer.negotiate(provider.url, "costs")
     columns = ("resident_id", "cost_cents")
     everybody = truth.rows(city.data / "health.csv")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from connectors.classification import Grade
 from connectors.errors import InputRejected as ConnectorRejected
 from contracts import messages as dsp
 from contracts.errors import InputRejected as ContractRejected
@@ -70,6 +71,8 @@ def publication(file: Path, **changes: Any) -> Publication:
         "source": str(file),
         "columns": [{"name": "name", "role": "identifier"}, {"name": "district", "role": "group"}],
         "policy": policy(COUNTING),
+        "confirmed": True,
+        "legal_basis": "already-public",
         **changes,
     }
     return Publication(**fields)
@@ -150,7 +153,8 @@ def test_remarks_tell_what_is_worth_knowing_in_both_languages(
 def test_terms_ask_for_consent_where_the_data_are_personal(file: Path, personal: bool) -> None:
     terms = {"computations": ["psi/1"], "purposes": ["research"], "not_after": SOON}
     asked = publication(file, policy=None, terms=terms)
-    offer = make_offer(asked, offer_id="offer:people", personal=personal).to_json()
+    made = make_offer(asked, offer_id="offer:people", personal=personal, grade=Grade.GENERAL)
+    offer = made.to_json()
     consent = clause("ds:consent", "eq", "required")
     assert (consent in offer["permission"][0]["constraint"]) is personal
     assert clause("ds:minCohort", "gteq", "20") in offer["permission"][0]["constraint"]

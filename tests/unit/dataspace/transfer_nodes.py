@@ -157,6 +157,7 @@ def publish(
                 grade="general",
                 offer=offer.to_json(),
                 formats=[PULL, PUSH],
+                classification="confirmed",
                 content_version="1",
                 created_at=1.0,
             )
