@@ -2,7 +2,7 @@
 
 The dialect is RFC 4180 with any of four delimiters. UTF-8 (with or without a byte order mark) and
 GBK (read as its superset GB 18030) are told apart by reading the file once: a long file may well
-show its first Chinese character in the last row.
+show its first Chinese character in the last row. UTF-16 tells by its byte order mark.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from connectors.errors import InputRejected
+from connectors.local_file import GZIP, open_bytes, open_text
 from connectors.names import verify_distinct
 
 # A row must fit into one block, so this also bounds what an unclosed quote can swallow.
@@ -30,17 +32,18 @@ ENCODINGS = ("utf-8-sig", "gb18030")
 DELIMITERS = (",", "\t", ";", "|")
 MAX_COLUMNS = 2_000
 _READ_BYTES = 1 << 20
+_UTF_16 = "utf-16"
 # Everything below the space but tab, line feed, vertical tab, form feed and carriage return.
-_BINARY = bytes(set(range(32)) - {9, 10, 11, 12, 13})
+_BINARY = re.compile("[\\x00-\\x08\\x0e-\\x1f]")
 # Eleven digits in a row are a telephone or identity number: a first row, not a column's name.
-_LOOKS_LIKE_DATA = re.compile(r"[0-9]{11}")
+LOOKS_LIKE_DATA = re.compile(r"[0-9]{11}")
 _SIGNATURES = (
-    (b"PK\x03\x04", "a spreadsheet or an archive", "save it as CSV UTF-8"),
-    (b"\xd0\xcf\x11\xe0", "an old spreadsheet", "save it as CSV UTF-8"),
+    (b"PK\x03\x04", "a spreadsheet or an archive", "name a spreadsheet to end in .xlsx"),
+    (b"\xd0\xcf\x11\xe0", "an old spreadsheet", "name it to end in .xls"),
     (b"PAR1", "a Parquet file", "rename it to end in .parquet"),
-    (b"\x1f\x8b", "compressed", "unpack it first"),
-    (codecs.BOM_UTF16_LE, "UTF-16 text", "save it as CSV UTF-8"),
-    (codecs.BOM_UTF16_BE, "UTF-16 text", "save it as CSV UTF-8"),
+    (b"\x1f\x8b", "compressed", "unpack it, or name it to end in .csv.gz"),
+    (codecs.BOM_UTF32_LE, "UTF-32 text", "save it as CSV UTF-8"),
+    (codecs.BOM_UTF32_BE, "UTF-32 text", "save it as CSV UTF-8"),
 )
 
 
@@ -67,7 +70,7 @@ def detect(path: Path) -> Layout:
     delimiter, columns, skipped = _header(path, encoding)
     if odd_quotes:
         _verify_quotes_close(path, encoding, delimiter)
-    if any(_LOOKS_LIKE_DATA.search(column) for column in columns):
+    if any(LOOKS_LIKE_DATA.search(column) for column in columns):
         raise InputRejected(
             f"{path.name} starts with data instead of column names; add a first line naming them"
         )
@@ -93,9 +96,12 @@ def batches(path: Path, layout: Layout, columns: Sequence[str]) -> Iterator[pa.R
         # Without even a line end after the names, Arrow would complain about its block size.
         return
     single = len(layout.columns) == 1
+    # Arrow unpacks by itself, without a Python object that its reading thread would have to free;
+    # that it is no bomb was found out with the layout.
+    packed = path.suffix.lower() == GZIP
     try:
         reader = pacsv.open_csv(
-            path,
+            pa.CompressedInputStream(pa.OSFile(str(path)), "gzip") if packed else path,
             read_options=pacsv.ReadOptions(
                 encoding=layout.encoding,
                 block_size=BLOCK_BYTES,
@@ -129,7 +135,7 @@ def batches(path: Path, layout: Layout, columns: Sequence[str]) -> Iterator[pa.R
 
 
 def _has_records_after_header(path: Path, layout: Layout) -> bool:
-    with path.open(encoding=layout.encoding, newline="") as text:
+    with open_text(path, layout.encoding) as text:
         records = csv.reader(text, delimiter=layout.delimiter)
         try:
             return next(islice(records, layout.skipped, None), None) is not None
@@ -142,7 +148,7 @@ def _ragged_message(path: Path, layout: Layout, found: int) -> str:
     # stops where a field is longer than it can hold.
     wanted = len(layout.columns)
     where = "a row"
-    with path.open(encoding=layout.encoding, newline="") as text, suppress(csv.Error):
+    with open_text(path, layout.encoding) as text, suppress(csv.Error):
         number = -1
         for fields in csv.reader(text, delimiter=layout.delimiter):
             number += bool(fields)
@@ -157,33 +163,59 @@ def _ragged_message(path: Path, layout: Layout, found: int) -> str:
 
 def _encoding(path: Path) -> tuple[str, bool]:
     """The encoding, and whether the number of quotation marks in the file is odd."""
+    with open_bytes(path) as file:
+        start = file.read(_READ_BYTES)
+    if not start:
+        raise InputRejected(
+            f"{path.name} is empty; it needs a first line of column names, and rows"
+        )
+    _verify_text_signature(start, path.name)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _UTF_16, _odd_quotes_of_utf_16(path)
     for encoding in ENCODINGS:
         decoder = codecs.getincrementaldecoder(encoding)()
-        size = quotes = 0
+        quotes = 0
         try:
             for block in _blocks(path):
-                if not size:
-                    _verify_text_signature(block, path.name)
-                if len(block) != len(block.translate(None, _BINARY)):
-                    raise InputRejected(
-                        f"{path.name} holds binary data, not text; save it as CSV UTF-8"
-                    )
-                decoder.decode(block)
-                size += len(block)
+                if _is_binary(block):
+                    raise _binary(path)
+                # Nothing but ASCII, and no character that began before it: valid in each of them.
+                if not block.isascii() or decoder.getstate()[0]:
+                    decoder.decode(block)
                 quotes += block.count(b'"')
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             continue
-        if not size:
-            raise InputRejected(
-                f"{path.name} is empty; it needs a first line of column names, and rows"
-            )
         return encoding, quotes % 2 == 1
     raise InputRejected(f"{path.name} is neither UTF-8 nor GBK text; save it as CSV UTF-8")
 
 
+def _is_binary(block: bytes) -> bool:
+    values = np.frombuffer(block, dtype=np.uint8)
+    return bool(((values < 9) | ((values > 13) & (values < 32))).any())
+
+
+def _odd_quotes_of_utf_16(path: Path) -> bool:
+    quotes = 0
+    try:
+        with open_text(path, _UTF_16) as text:
+            while block := text.read(_READ_BYTES):
+                if _BINARY.search(block):
+                    raise _binary(path)
+                quotes += block.count('"')
+    except UnicodeError:
+        raise InputRejected(
+            f"{path.name} is UTF-16 text that is cut off or damaged; save it as CSV UTF-8"
+        ) from None
+    return quotes % 2 == 1
+
+
+def _binary(path: Path) -> InputRejected:
+    return InputRejected(f"{path.name} holds binary data, not text; save it as CSV UTF-8")
+
+
 def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         while block := file.read(_READ_BYTES):
             yield block
 
@@ -193,7 +225,7 @@ def _verify_quotes_close(path: Path, encoding: str, delimiter: str) -> None:
     # row after the open one without a word. A stray inch mark inside a field is no such case.
     started = 0
     try:
-        with path.open(encoding=encoding, newline="") as text:
+        with open_text(path, encoding) as text:
             for fields in csv.reader(text, delimiter=delimiter, strict=True):
                 started += bool(fields)
     except csv.Error:
@@ -214,7 +246,7 @@ def _header(path: Path, encoding: str) -> tuple[str, tuple[str, ...], int]:
     best: tuple[str, tuple[str, ...], int] = ("", (), 0)
     for delimiter in DELIMITERS:
         try:
-            with path.open(encoding=encoding, newline="") as text:
+            with open_text(path, encoding) as text:
                 records = enumerate(csv.reader(text, delimiter=delimiter), start=1)
                 number, first = next((record for record in records if record[1]), (0, []))
         except csv.Error:

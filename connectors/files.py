@@ -1,17 +1,17 @@
-"""Files as sources: delimited text, Parquet, JSON lines.
+"""Files as sources: delimited text, Parquet, JSON lines, spreadsheets.
 
 Delimited text and JSON lines give text columns only, exactly as written: an identity number read as
-a number would lose its leading zeros, or digits. Parquet keeps its types.
+a number would lose its leading zeros, or digits. Parquet keeps its types. Text may be packed by
+gzip, which the ending .gz tells.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
@@ -19,8 +19,14 @@ import pyarrow.parquet as pq
 
 from connectors import delimited
 from connectors.conditions import Where, filtered, verify_readable
-from connectors.errors import InputRejected, Unavailable
+from connectors.errors import InputRejected
+from connectors.local_file import GZIP, LocalFile, Stamp, open_bytes
+from connectors.local_file import reading as reading
+from connectors.local_file import verify_is_file as verify_is_file
 from connectors.names import verify_distinct
+from connectors.spreadsheet import ENDINGS as SPREADSHEETS
+from connectors.spreadsheet import OPTIONS as SPREADSHEET_OPTIONS
+from connectors.spreadsheet import Spreadsheet, open_spreadsheet
 
 # Rows per batch: large enough to amortise Python's per-batch cost, a few MB of text at most.
 BATCH_ROWS = 65_536
@@ -28,65 +34,50 @@ BATCH_ROWS = 65_536
 JSON_SCHEMA_ROWS = 1_000
 # A longer line is a broken file, and would be held in memory whole.
 MAX_JSON_LINE_BYTES = 4 * 1024 * 1024
-_HASH_BLOCK_BYTES = 1 << 20
 
 # Numbers stay as their digits: a float would lose those of an identity number.
 _AS_WRITTEN = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
-_ENCODINGS = {"utf-8-sig": "UTF-8", "gb18030": "GBK (GB 18030)"}
+_ENCODINGS = {"utf-8-sig": "UTF-8", "gb18030": "GBK (GB 18030)", "utf-16": "UTF-16"}
 _DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
-_EXCEL = frozenset({".xls", ".xlsx", ".xlsm", ".et"})
 
 
-class _File:
-    """What all file formats share: a name, a digest, and errors that name the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    def version(self) -> str:
-        """SHA-256 over the bytes of the file, read anew on every call."""
-        digest = hashlib.sha256()
-        with reading(self.path), self.path.open("rb") as file:
-            while block := file.read(_HASH_BLOCK_BYTES):
-                digest.update(block)
-        return f"sha256:{digest.hexdigest()}"
-
-
-class DelimitedFile(_File):
+class DelimitedFile(LocalFile):
     """CSV or TSV; encoding and delimiter are found out. Every column is text, none is null."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._known: tuple[Stamp, delimited.Layout] | None = None
+
     def schema(self) -> pa.Schema:
-        return pa.schema([(name, pa.string()) for name in self._layout().columns])
+        return pa.schema([(name, pa.string()) for name in self._layout(self.stamp()).columns])
 
     def scan(self, columns: Sequence[str], where: Where = ()) -> Iterator[pa.RecordBatch]:
-        layout = self._layout()
+        stamp = self.stamp()
+        layout = self._layout(stamp)
         verify_readable(columns, where, layout.columns, source=self.name)
-        return filtered(lambda names: self._batches(layout, names), columns, where)
+
+        def read(names: list[str]) -> Iterator[pa.RecordBatch]:
+            return self.whole(delimited.batches(self.path, layout, names), stamp)
+
+        return filtered(read, columns, where)
 
     def description(self) -> Mapping[str, str]:
-        layout = self._layout()
+        layout = self._layout(self.stamp())
         return {
             "format": "delimited text",
             "encoding": _ENCODINGS[layout.encoding],
             "delimiter": _DELIMITERS[layout.delimiter],
         }
 
-    def _layout(self) -> delimited.Layout:
-        with reading(self.path):
-            return delimited.detect(self.path)
-
-    def _batches(
-        self, layout: delimited.Layout, columns: Sequence[str]
-    ) -> Iterator[pa.RecordBatch]:
-        batches = delimited.batches(self.path, layout, columns)
-        yield from _never_empty(_guarded(self.path, batches), self.name)
+    def _layout(self, stamp: Stamp) -> delimited.Layout:
+        # Finding out reads the whole file; a file that is still the same is not read again.
+        if self._known is None or self._known[0] != stamp:
+            with reading(self.path):
+                self._known = stamp, delimited.detect(self.path)
+        return self._known[1]
 
 
-class ParquetFile(_File):
+class ParquetFile(LocalFile):
     """Apache Parquet; columns keep their types."""
 
     def schema(self) -> pa.Schema:
@@ -94,8 +85,9 @@ class ParquetFile(_File):
             return file.schema_arrow
 
     def scan(self, columns: Sequence[str], where: Where = ()) -> Iterator[pa.RecordBatch]:
+        stamp = self.stamp()
         verify_readable(columns, where, self.schema().names, source=self.name)
-        return filtered(lambda names: _never_empty(self._batches(names), self.name), columns, where)
+        return filtered(lambda names: self.whole(self._batches(names), stamp), columns, where)
 
     def description(self) -> Mapping[str, str]:
         return {"format": "Parquet"}
@@ -112,7 +104,7 @@ class ParquetFile(_File):
                 with pq.ParquetFile(self.path) as file:
                     verify_distinct(file.schema_arrow.names, source=self.name)
                     yield file
-            except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
+            except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as err:
                 # Arrow reports damaged pages as I/O errors, but without the system's number.
                 if isinstance(err, OSError) and err.errno is not None:
                     raise
@@ -122,7 +114,7 @@ class ParquetFile(_File):
                 ) from err
 
 
-class JsonLinesFile(_File):
+class JsonLinesFile(LocalFile):
     """One JSON object a line. Scalars become text as written, null and absent become null."""
 
     def schema(self) -> pa.Schema:
@@ -137,8 +129,9 @@ class JsonLinesFile(_File):
         return pa.schema([(name, pa.string()) for name in names])
 
     def scan(self, columns: Sequence[str], where: Where = ()) -> Iterator[pa.RecordBatch]:
+        stamp = self.stamp()
         verify_readable(columns, where, self.schema().names, source=self.name)
-        return filtered(lambda names: _guarded(self.path, self._batches(names)), columns, where)
+        return filtered(lambda names: self.whole(self._batches(names), stamp), columns, where)
 
     def description(self) -> Mapping[str, str]:
         return {"format": "JSON lines", "encoding": "UTF-8"}
@@ -158,7 +151,7 @@ class JsonLinesFile(_File):
             yield _text_batch(cells)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        with self.path.open("rb") as file:
+        with open_bytes(self.path) as file:
             number = 0
             while line := file.readline(MAX_JSON_LINE_BYTES):
                 if len(line) == MAX_JSON_LINE_BYTES:
@@ -196,43 +189,59 @@ class JsonLinesFile(_File):
         ) from None
 
 
-FORMATS: Mapping[str, Callable[[Path], DelimitedFile | ParquetFile | JsonLinesFile]] = {
+FileSource: TypeAlias = DelimitedFile | ParquetFile | JsonLinesFile | Spreadsheet
+_TEXT: Mapping[str, Callable[[Path], FileSource]] = {
     ".csv": DelimitedFile,
     ".tsv": DelimitedFile,
     ".tab": DelimitedFile,
     ".txt": DelimitedFile,
-    ".parquet": ParquetFile,
     ".jsonl": JsonLinesFile,
     ".ndjson": JsonLinesFile,
 }
+FORMATS: Mapping[str, Callable[[Path], FileSource]] = {
+    **_TEXT,
+    ".parquet": ParquetFile,
+    **dict.fromkeys(SPREADSHEETS, Spreadsheet),
+    **{f"{ending}{GZIP}": kind for ending, kind in _TEXT.items()},
+}
 
 
-def open_file(url: str) -> DelimitedFile | ParquetFile | JsonLinesFile:
+def open_file(url: str) -> FileSource:
     """The file at `file:///abs/x.csv` or a plain path; its ending tells the format.
 
-    Raises InputRejected where it is missing, not a file, or of a format not known here.
+    A spreadsheet takes the options `sheet` (its name) and `header` (the row that names columns).
+    Raises InputRejected for an ending that is unknown, an option that is, and a file that is not
+    there.
     """
     path, options = split_file_url(url, scheme="file")
-    if options:
-        raise InputRejected(f"{path.name}: file: takes no options, found {', '.join(options)}")
-    return open_path(path)
+    return open_path(path, options)
 
 
-def open_path(path: Path) -> DelimitedFile | ParquetFile | JsonLinesFile:
-    """As `open_file`, for a path."""
+def open_path(path: Path, options: Mapping[str, str] | None = None) -> FileSource:
+    """As `open_file`, for a path and its options."""
     verify_is_file(path)
-    ending = path.suffix.lower()
-    if ending in _EXCEL:
-        raise InputRejected(
-            f"{path.name} is a spreadsheet; save it as CSV UTF-8, with identifier columns as text"
-        )
+    options = options or {}
+    ending = ending_of(path)
     kind = FORMATS.get(ending)
     if kind is None:
         raise InputRejected(
             f"{path.name}: the format of a file is told by its ending; use one of "
             f"{', '.join(FORMATS)}"
         )
-    return kind(path)
+    known = SPREADSHEET_OPTIONS if ending in SPREADSHEETS else frozenset()
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise InputRejected(
+            f"{path.name}: file: takes {', '.join(sorted(known)) or 'no options'} for {ending}, "
+            f"found {', '.join(unknown)[:100]}"
+        )
+    return open_spreadsheet(path, options) if ending in SPREADSHEETS else kind(path)
+
+
+def ending_of(path: Path) -> str:
+    """What tells the format: the last ending in lower case, with the one before a .gz."""
+    last = path.suffix.lower()
+    return f"{path.with_suffix('').suffix.lower()}{last}" if last == GZIP else last
 
 
 def split_file_url(url: str, *, scheme: str) -> tuple[Path, dict[str, str]]:
@@ -261,55 +270,6 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def verify_is_file(path: Path) -> None:
-    """Raises InputRejected unless `path` is an existing file."""
-    try:
-        is_file, is_directory = path.is_file(), path.is_dir()
-    except OSError as err:
-        raise InputRejected(f"{path.name} cannot be looked up ({err.strerror})") from err
-    if is_directory:
-        raise InputRejected(f"{path.name} is a directory; name one file in it")
-    if not is_file:
-        raise InputRejected(
-            f"there is no file {path.name} in {path.parent}; check the path, "
-            "relative ones start where the program was started"
-        )
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors into ours, naming the file."""
-    try:
-        yield
-    except FileNotFoundError as err:
-        raise InputRejected(f"{path.name} is no longer there; check the path") from err
-    except PermissionError as err:
-        raise InputRejected(
-            f"{path.name} may not be read by this program; allow its user to read the file"
-        ) from err
-    except IsADirectoryError as err:
-        raise InputRejected(f"{path.name} is a directory; name one file in it") from err
-    except OSError as err:
-        cause = err.strerror or "I/O error"
-        raise Unavailable(f"{path.name} could not be read or written: {cause}") from err
-
-
 def _text_batch(cells: Mapping[str, list[str | None]]) -> pa.RecordBatch:
     arrays = [pa.array(column, type=pa.string()) for column in cells.values()]
     return pa.RecordBatch.from_arrays(arrays, names=list(cells))
-
-
-def _guarded(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    # A generator that only wraps: the file is opened when the first batch is asked for.
-    with reading(path):
-        yield from batches
-
-
-def _never_empty(batches: Iterator[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
-    some = False
-    for batch in batches:
-        if batch.num_rows:
-            some = True
-            yield batch
-    if not some:
-        raise InputRejected(f"{name} has columns but no rows; fill it, or name another file")

@@ -21,9 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from connectors.conditions import Where, columns_read, keep, verify_readable
 from connectors.errors import InputRejected
 from connectors.files import (
-    DelimitedFile,
-    JsonLinesFile,
-    ParquetFile,
+    FileSource,
     open_path,
     reading,
     split_file_url,
@@ -38,7 +36,7 @@ from connectors.values import texts
 MAX_RECEIPT_BYTES = 64 * 1024
 ANYONE = "*"
 SCHEME = "personal+file"
-_OPTIONS = frozenset({"consents", "subject", "canonicaliser"})
+_OPTIONS = frozenset({"consents", "subject", "canonicaliser", "sensitive"})
 
 
 class Consent(BaseModel):
@@ -58,6 +56,8 @@ class Consent(BaseModel):
     given_at: AwareDatetime
     expires_at: AwareDatetime
     withdrawn_at: AwareDatetime | None = None
+    # Sensitive columns for which consent was given separately (PIPL article 29).
+    separate_consent: tuple[str, ...] = Field(default=(), max_length=200)
 
     @model_validator(mode="after")
     def _times_run_forward(self) -> Consent:
@@ -67,8 +67,16 @@ class Consent(BaseModel):
             raise ValueError("withdrawn_at must not be earlier than given_at")
         return self
 
-    def covers(self, columns: Sequence[str], purpose: str, recipient: str, at: datetime) -> bool:
-        """Whether this receipt alone allows reading `columns` so at that time."""
+    def covers(
+        self,
+        columns: Sequence[str],
+        purpose: str,
+        recipient: str,
+        at: datetime,
+        sensitive: frozenset[str] = frozenset(),
+    ) -> bool:
+        """Whether this receipt alone allows reading `columns` so at that time; those that are
+        `sensitive` need separate consent."""
         in_time = self.given_at <= at < self.expires_at and (
             self.withdrawn_at is None or at < self.withdrawn_at
         )
@@ -78,6 +86,7 @@ class Consent(BaseModel):
             and (ANYONE in self.recipients or recipient in self.recipients)
             and bool(columns)
             and set(columns) <= set(self.columns)
+            and sensitive.intersection(columns) <= set(self.separate_consent)
         )
 
 
@@ -95,12 +104,18 @@ class ConsentBook:
         return cls(_receipts(path))
 
     def covers(
-        self, subject: str, columns: Sequence[str], purpose: str, recipient: str, at: datetime
+        self,
+        subject: str,
+        columns: Sequence[str],
+        purpose: str,
+        recipient: str,
+        at: datetime,
+        sensitive: frozenset[str] = frozenset(),
     ) -> bool:
         """Whether one receipt of `subject` allows all of this; `at` must have a time zone."""
         _verify_aware(at)
         return any(
-            consent.covers(columns, purpose, recipient, at)
+            consent.covers(columns, purpose, recipient, at, sensitive)
             for consent in self._by_subject.get(subject, ())
         )
 
@@ -110,13 +125,15 @@ class PersonalFile:
 
     def __init__(
         self,
-        data: DelimitedFile | ParquetFile | JsonLinesFile,
+        data: FileSource,
         *,
         consents: Path,
         subject: str,
         canonicaliser: str,
+        sensitive: Sequence[str] = (),
     ) -> None:
         self._data = data
+        self._sensitive = frozenset(sensitive)
         self._consents = consents
         self._subject = subject
         self._canonicaliser = canonicaliser
@@ -127,7 +144,8 @@ class PersonalFile:
 
     def schema(self) -> pa.Schema:
         schema = self._data.schema()
-        verify_columns([self._subject], schema.names, source=self.name)
+        wanted = dict.fromkeys((self._subject, *sorted(self._sensitive)))
+        verify_columns(list(wanted), schema.names, source=self.name)
         return schema
 
     def version(self) -> str:
@@ -178,13 +196,13 @@ class PersonalFile:
         self, columns: tuple[str, ...], use: Use, where: Where
     ) -> Iterator[pa.RecordBatch]:
         book = ConsentBook.load(self._consents)
-        reader = ColumnReader(self._canonicaliser, column=self._subject)
+        reader = ColumnReader(self._canonicaliser, column=self._subject, repetitions=False)
         used = columns_read(columns, where)
         for batch in self._data.scan(columns_read((self._subject, *columns), where)):
             subjects = reader.feed(texts(batch.column(self._subject)))
             allowed = [
                 subject is not None
-                and book.covers(subject, used, use.purpose, use.recipient, use.at)
+                and book.covers(subject, used, use.purpose, use.recipient, use.at, self._sensitive)
                 for subject in subjects
             ]
             kept = keep(batch.filter(pa.array(allowed, type=pa.bool_())), where)
@@ -195,15 +213,16 @@ class PersonalFile:
 def open_personal_file(url: str) -> PersonalFile:
     """`personal+file:/abs/health.csv?consents=/abs/consents.jsonl&subject=resident_id`.
 
-    The subject is canonicalised by `resident-id/1` unless `canonicaliser=` says otherwise.
-    Raises InputRejected for missing or unknown options and missing files.
+    The subject is canonicalised by `resident-id/1` unless `canonicaliser=` says otherwise;
+    `sensitive=a,b` names columns that need separate consent. Raises InputRejected for missing or
+    unknown options and missing files.
     """
     path, options = split_file_url(url, scheme=SCHEME)
     unknown = sorted(set(options) - _OPTIONS)
     if unknown or not options.get("consents") or not options.get("subject"):
         raise InputRejected(
             f"{SCHEME}: needs the options consents= (the receipts) and subject= (the column with "
-            f"the person), and allows canonicaliser=; found {', '.join(sorted(options)) or 'none'}"
+            f"the person), and allows canonicaliser= and sensitive=; found {', '.join(sorted(options)) or 'none'}"
         )
     consents = Path(options["consents"])
     verify_is_file(consents)
@@ -215,6 +234,7 @@ def open_personal_file(url: str) -> PersonalFile:
         consents=consents,
         subject=options["subject"],
         canonicaliser=canonicaliser,
+        sensitive=[name for name in options.get("sensitive", "").split(",") if name],
     )
 
 
