@@ -26,6 +26,8 @@ def describe(row: DatasetRow, offer: Offer, service: dsp.DataService) -> dsp.Dat
         theme=row.theme,
         spatial=row.division,
         frequency=row.frequency,
+        # What was published before states had names of their own has a plain digest there.
+        version=row.content_version if row.checked_at is not None else None,
         grade=row.grade,
         # A dataset that was published before there were classes has none to confirm.
         classification=row.classification if any("class" in one for one in row.columns) else None,

@@ -16,12 +16,14 @@ from dataspace.cli import (
     computation_commands,
     compute_command,
     consent_commands,
+    dataset_commands,
     log_commands,
     negotiation_commands,
     node_commands,
     policy_commands,
     transfer_commands,
     use_commands,
+    zone_commands,
 )
 from dataspace.cli.shared import out
 
@@ -33,15 +35,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # In the order in which a newcomer meets them.
-for _commands in (node_commands.app, use_commands.app, compute_command.app):
+for _commands in (
+    node_commands.app,
+    dataset_commands.app,
+    use_commands.app,
+    compute_command.app,
+):
     app.add_typer(_commands)
-app.add_typer(use_commands.dataset_app, name="dataset")
+app.add_typer(dataset_commands.dataset_app, name="dataset")
 app.add_typer(policy_commands.app, name="policy")
 app.add_typer(negotiation_commands.app, name="negotiation")
 app.add_typer(agreement_commands.app, name="agreement")
 app.add_typer(transfer_commands.app, name="transfer")
 app.add_typer(computation_commands.app, name="computation")
 app.add_typer(consent_commands.app, name="consent")
+app.add_typer(zone_commands.app, name="zone")
 app.add_typer(log_commands.app, name="log")
 app.add_typer(audit_commands.app, name="audit")
 

@@ -133,6 +133,7 @@ def test_a_dataset_says_field_place_frequency_quality_and_classes_in_both_langua
     assert text_in(Dataset.model_validate(shown).description, "zh") == "登记居民"
     assert (shown["dcat:theme"], shown["dct:spatial"]) == ("grassroots-governance", "440305")
     assert shown["dct:accrualPeriodicity"] == "daily"
+    assert shown["dcat:version"] == node.datasets.all()[0].content_version
     assert shown["ds:blocks"] == {"ds:division": "street", "ds:grid": "cell"}
     assert (shown["ds:classification"], shown["ds:legalBasis"]) == ("proposed", "statutory-duty")
     assert [one["ds:class"] for one in shown["ds:columns"]] == ["identifier", "business"]
