@@ -40,7 +40,7 @@ class Condition:
     """`column` compared with `values`; all comparisons but `isAnyOf` have exactly one.
 
     `startsWith` is for text: `440305` of a grid code `440305007`. Raises InputRejected for a number
-    of values that the comparison does not have.
+    of values that the comparison does not have, and for a value that is half a character.
     """
 
     column: str
@@ -54,6 +54,13 @@ class Condition:
                 f"a condition {self.comparison} on column {self.column} has {len(self.values)} "
                 f"values, it takes {'1' if most == 1 else f'1 to {most}'}"
             )
+        try:
+            "".join(self.values).encode()
+        except UnicodeEncodeError:
+            raise InputRejected(
+                f"a condition on column {self.column} holds half a character, which no text does; "
+                "write the value again"
+            ) from None
 
 
 # All must hold; the empty one holds of every row.
@@ -103,17 +110,30 @@ def verify_readable(
 
 
 def _holds(cells: pa.Array, condition: Condition) -> pa.Array:
+    if pa.types.is_dictionary(cells.type):
+        # How a Parquet file keeps repeated text, not what it is.
+        cells = cells.cast(cells.type.value_type)
+    if pa.types.is_null(cells.type):
+        return pa.nulls(len(cells), pa.bool_())
     if condition.comparison is Comparison.STARTS_WITH:
         if not _is_text(cells.type):
             raise _mismatch(condition, cells.type)
         return pc.starts_with(cells, condition.values[0])
     try:
         values = pa.array(condition.values, pa.string()).cast(cells.type)
+        if condition.comparison is Comparison.IS_ANY_OF:
+            return pc.and_(_is_in(cells, values), pc.is_valid(cells))
+        return _ORDERED[condition.comparison](cells, values[0])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise _mismatch(condition, cells.type) from None
-    if condition.comparison is Comparison.IS_ANY_OF:
-        return pc.and_(pc.is_in(cells, value_set=values), pc.is_valid(cells))
-    return _ORDERED[condition.comparison](cells, values[0])
+
+
+def _is_in(cells: pa.Array, values: pa.Array) -> pa.Array:
+    if pa.types.is_floating(cells.type):
+        # As `eq` has it: not a number equals nothing, and zero has no sign.
+        cells = pc.add(cells, pa.scalar(0.0, cells.type))
+        values = pc.add(values, pa.scalar(0.0, cells.type)).filter(pc.invert(pc.is_nan(values)))
+    return pc.is_in(cells, value_set=values)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -23,19 +23,29 @@ MAX_SECRET_BYTES: Final = 8192
 def secret_at(reference: str) -> str:
     """The secret that `env:NAME` or `file:/path` names, without the line end of a file.
 
-    Raises InputRejected for another form, a variable that is not set or is the node's own, and a
-    file that is missing, too long, empty, or readable by others; no message holds the secret.
+    Raises InputRejected for another form, a variable that is not set or is the node's own, a file
+    that is missing, too long, empty, or readable by others, and for a secret of more than one line
+    (it may become a line of a request); no message holds the secret.
     """
     kind, _, where = reference.partition(":")
     if kind == "env" and where:
-        return _from_environment(where)
+        return _one_line(_from_environment(where), f"the variable {where[:100]}")
     if kind == "file" and where.startswith("/"):
-        return _from_file(Path(where))
+        return _one_line(_from_file(Path(where)), Path(where).name)
     # What came instead may be the secret itself.
     raise InputRejected(
         "secret= takes env:NAME (a variable of the environment) or file:/absolute/path (a file "
         "only its owner may read); a secret itself never stands in an address"
     )
+
+
+def _one_line(secret: str, where: str) -> str:
+    if any(mark < " " or mark == "\x7f" for mark in secret):
+        raise InputRejected(
+            f"{where} holds more than one line, or a null character or the like; write the secret "
+            "and nothing else"
+        )
+    return secret
 
 
 def _from_environment(name: str) -> str:

@@ -62,6 +62,8 @@ OPENERS: Final[Mapping[str, str]] = {
     "sqlite": "connectors.database_sqlite:open_sqlite",
     "postgresql": "connectors.database_postgresql:open_postgresql",
     **dict.fromkeys(("mysql", "mariadb"), "connectors.database_mysql:open_mysql"),
+    # With a dialect of SQLAlchemy after it: sql+oracle+oracledb:
+    "sql": "connectors.database_sqlalchemy:open_other",
     "file": "connectors.files:open_file",
     "personal+file": "connectors.personal:open_personal_file",
     "vault": "connectors.vault:open_vault",
@@ -69,6 +71,7 @@ OPENERS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("json+http", "json+https"), "connectors.web:open_json"),
     **dict.fromkeys(("ckan+http", "ckan+https"), "connectors.ckan:open_ckan"),
     **dict.fromkeys(("ogc+http", "ogc+https"), "connectors.ogc:open_features"),
+    **dict.fromkeys(("mqtt", "mqtts"), "connectors.stream:open_stream"),
     "s3": "connectors.objects:open_objects",
     **dict.fromkeys(("sta+http", "sta+https"), "connectors.ogc:open_sensor_things"),
 }
@@ -82,6 +85,8 @@ def open_source(url: str) -> Source:
     """
     match = _SCHEME.match(url)
     scheme = match[1].lower() if match else "file"
+    if scheme.startswith("sql+"):
+        scheme = "sql"
     if scheme not in OPENERS:
         raise InputRejected(
             f"no data source is known for the scheme {scheme}:; use one of "
