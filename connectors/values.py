@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import pyarrow as pa
 
@@ -19,8 +19,14 @@ _EXACT_FLOAT = 2**53
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 _DECIMAL = re.compile(r"([+-]?)([0-9]{1,19})\.([0-9]{1,30})")
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}([,，][0-9]{3})+(\.[0-9]+)?")
+_SCIENTIFIC = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
+_WITH_UNIT = re.compile(
+    r"[¥￥$€£]\s*[+-]?[0-9][0-9.,]*|[+-]?[0-9][0-9.,]*\s*(%|％|‰|元|万元|亿元|万|亿)"
+)
+_MISSING_WORDS = frozenset("null none nan n/a na #n/a \\n - -- / 无".split())
 _LONG = re.compile(r"[+-]?[0-9]{20,}(\.[0-9]+)?")
 _BLANK = "nothing (blank)"
+MISSING: Final = "a word for a missing value"
 
 
 def parse_integers(
@@ -100,7 +106,7 @@ def _from_text(text: str, scale: int, factor: int) -> int:
         return int(text) * factor
     match = _DECIMAL.fullmatch(text)
     if match is None:
-        raise _FoundError(_kind_of(text))
+        raise _FoundError(kind_of_text(text))
     sign, whole, decimals = match.groups()
     if len(decimals) > scale:
         raise _FoundError(_decimals(len(decimals)))
@@ -126,9 +132,16 @@ def _decimals(count: int) -> str:
     return f"a decimal number with {count} decimal{'s' if count > 1 else ''}"
 
 
-def _kind_of(text: str) -> str:
+def kind_of_text(text: str) -> str:
+    """What text without outer white space is that is no plain number, as messages name it."""
     if not text:
         return _BLANK
+    if text.lower() in _MISSING_WORDS:
+        return MISSING
+    if _SCIENTIFIC.fullmatch(text):
+        return "a number in scientific notation"
+    if _WITH_UNIT.fullmatch(text):
+        return "a number with a unit"
     if _GROUPED.fullmatch(text):
         return "a number with thousands separators"
     if _LONG.fullmatch(text):
@@ -140,10 +153,14 @@ def _reject(column: str, row: int, scale: int, what: str) -> NoReturn:
     expected = f"a number with at most {scale} decimals" if scale else "a whole number"
     if what.startswith("a decimal number"):
         remedy = "declare a larger scale for the column (2 keeps cents), or store whole cents"
-    elif what == _BLANK:
+    elif what in (_BLANK, MISSING):
         remedy = "fill the cell or remove the row; a missing value is not zero"
     elif "separators" in what:
         remedy = "write the digits without separators"
+    elif "unit" in what:
+        remedy = "write the number alone, all in one unit"
+    elif "scientific" in what:
+        remedy = "write all digits; a spreadsheet that shows such numbers may have lost some"
     else:
         remedy = "write plain digits, and check that this is the value column"
     raise InputRejected(
