@@ -112,6 +112,8 @@ class OtherSession:
         self._relation = relation
         self._connection = connection
         self._from = _from(relation)
+        # So that values come as SQLAlchemy's types have them, once `columns` has found them.
+        self._types: dict[str, Any] = {}
 
     def columns(self) -> Sequence[Column]:
         if not self._relation.table:
@@ -125,17 +127,18 @@ class OtherSession:
             raise InputRejected(
                 f"there is no table or view {self._relation.name[:200]} that this account may read"
             ) from None
-        return [Column(one["name"], _kind(one["type"]), "") for one in found]
+        self._types = {one["name"]: one["type"] for one in found}
+        return [Column(name, _kind(kind), "") for name, kind in self._types.items()]
 
     def batches(self, columns: Sequence[Column], where: Where) -> Iterator[pa.RecordBatch]:
-        read = sa.select(*(_quoted(one.name) for one in columns)).select_from(self._from)
+        read = sa.select(*(self._column(one.name) for one in columns)).select_from(self._from)
         texts = {one.name for one in columns if pa.types.is_string(one.kind)}
         for condition in where:
             # Equal text is equal to every database; how else it compares, each decides for itself.
             equal = condition.comparison in (Comparison.EQ, Comparison.IS_ANY_OF)
             # What a query gives as text may be something else there.
             if equal and self._relation.table and condition.column in texts:
-                read = read.where(_quoted(condition.column).in_(condition.values))
+                read = read.where(self._column(condition.column).in_(condition.values))
         first = 1
         streamed = self._connection.execution_options(stream_results=True, yield_per=BATCH_ROWS)
         with streamed.execute(read) as result:
@@ -155,9 +158,12 @@ class OtherSession:
         return None
 
     def newest(self, column: Column) -> str:
-        counted = sa.select(sa.func.count(), sa.func.max(_quoted(column.name)))
+        counted = sa.select(sa.func.count(), sa.func.max(self._column(column.name)))
         row = self._connection.execute(counted.select_from(self._from)).one()
         return f"{row[0]} rows to {row[1]!r}"
+
+    def _column(self, name: str) -> sa.ColumnClause[Any]:
+        return sa.column(sa.quoted_name(name, quote=True), self._types.get(name))
 
     def _array(self, cells: list[Any], column: Column, first: int) -> pa.Array:
         if pa.types.is_string(column.kind):
@@ -207,10 +213,6 @@ def _verify_whole(query: str) -> None:
             "query= takes one statement, whole as it stands, without comments, ; or backslashes; "
             "make it a view, and name that by table="
         )
-
-
-def _quoted(name: str) -> sa.ColumnClause[Any]:
-    return sa.column(sa.quoted_name(name, quote=True))
 
 
 def _from(relation: Relation) -> sa.FromClause:
