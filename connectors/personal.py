@@ -222,7 +222,8 @@ def open_personal_file(url: str) -> PersonalFile:
     if unknown or not options.get("consents") or not options.get("subject"):
         raise InputRejected(
             f"{SCHEME}: needs the options consents= (the receipts) and subject= (the column with "
-            f"the person), and allows canonicaliser= and sensitive=; found {', '.join(sorted(options)) or 'none'}"
+            "the person), and allows canonicaliser= and sensitive=; found "
+            f"{', '.join(sorted(options)) or 'none'}"
         )
     consents = Path(options["consents"])
     verify_is_file(consents)

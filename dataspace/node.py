@@ -45,6 +45,7 @@ from dataspace.settings import Home, ParticipantKind
 from dataspace.store.engine import Store
 from dataspace.store.tables import Setting
 from dataspace.tidying import Tidying
+from dataspace.vaults import Vaults
 from dataspace.witnessing import Witnessing
 from ledger.checkpoint import NoteSigner
 from ledger.cosignature import Cosigner
@@ -119,6 +120,7 @@ class Node:
         self.delivery = Delivery(self)
         self.datasets = Datasets(self)
         self.consents = Consents(self)
+        self.vaults = Vaults(self)
         self.agreements = Agreements(self)
         self.negotiations = Negotiations(self)
         self.proposals = Proposals(self)
@@ -144,6 +146,7 @@ class Node:
         """Resume what an earlier life left, and join the space if that has not happened yet."""
         self.running.recover()
         self.transfers.recover()
+        self.vaults.recover()
         if self.operator is not None:
             self.operator.begin()
         else:

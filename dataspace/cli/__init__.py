@@ -23,6 +23,7 @@ from dataspace.cli import (
     policy_commands,
     transfer_commands,
     use_commands,
+    vault_commands,
     zone_commands,
 )
 from dataspace.cli.shared import out
@@ -49,6 +50,8 @@ app.add_typer(agreement_commands.app, name="agreement")
 app.add_typer(transfer_commands.app, name="transfer")
 app.add_typer(computation_commands.app, name="computation")
 app.add_typer(consent_commands.app, name="consent")
+app.add_typer(vault_commands.app, name="vault")
+app.add_typer(vault_commands.erasure_app, name="erasure")
 app.add_typer(zone_commands.app, name="zone")
 app.add_typer(log_commands.app, name="log")
 app.add_typer(audit_commands.app, name="audit")

@@ -362,6 +362,16 @@ class InvitationRow(SQLModel, table=True):
     expires_at: float
 
 
+class ErasureRow(SQLModel, table=True):
+    """A certificate that a person's key in a vault was destroyed, and its entry in the log."""
+
+    __tablename__: ClassVar[Any] = "erasure"
+    id: str = Field(primary_key=True)
+    certificate: str = Field(sa_column=Column(Text, nullable=False))
+    log_index: int
+    erased_at: float
+
+
 class BudgetRow(Versioned, table=True):
     """What a consumer has spent of a dataset's privacy, over all agreements; a decimal as text."""
 

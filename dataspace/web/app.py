@@ -15,10 +15,13 @@ from dataspace.web import (
     agreements,
     catalogue,
     compute,
+    consents,
     data,
     management,
     negotiations,
     operator,
+    people,
+    person_pages,
     policies,
     problems,
     progress,
@@ -26,6 +29,7 @@ from dataspace.web import (
     tlog,
     transfers,
 )
+from dataspace.web.guests import Door
 
 # The largest body any route takes is a chunk of a frame; messages have their own, smaller limit.
 MAX_BODY_BYTES = 9 * 1024 * 1024
@@ -35,6 +39,7 @@ DESCRIPTION = """A connector node of a trusted city data space.
 * **Dataspace Protocol** (`/dsp/2025-1`): catalogue, negotiation, transfer, for members.
 * **compute** (`/compute`): frames of running computations, for their participants.
 * **evidence log** (`/tlog`): checkpoint and tiles for everybody, entry bodies for regulators.
+* **people's API** (`/api/people`, page `/me`): with an access code, for who is in a vault.
 * **owner's API** (`/api`): with the key in the home's `keys/api.key`.
 
 Errors are `application/problem+json` (RFC 9457) with a `remedy`.
@@ -58,6 +63,7 @@ def create_app(node: Node) -> FastAPI:
         max_body_size=MAX_BODY_BYTES,
     )
     app.state.node = node
+    app.state.door = Door()
     problems.install(app)
     for router in (
         protocol.well_known,
@@ -75,6 +81,9 @@ def create_app(node: Node) -> FastAPI:
         agreements.peer_router,
         transfers.router,
         data.router,
+        consents.router,
+        people.router,
+        person_pages.router,
     ):
         app.include_router(router)
 

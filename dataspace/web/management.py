@@ -13,7 +13,6 @@ from sqlmodel import and_, col, not_, or_, select
 
 from dataspace import __version__
 from dataspace.computing.ordering import ComputationRequest
-from dataspace.consents import ConsentGiven
 from dataspace.errors import NotFound
 from dataspace.evidence import read_space
 from dataspace.identity.tokens import MAX_ZONES
@@ -117,19 +116,6 @@ def kinds(node: CurrentNode) -> list[dict[str, Any]]:
         }
         for kind in KINDS.values()
     ]
-
-
-@router.post("/datasets/{dataset}/consents", status_code=201)
-def give_consent(node: CurrentNode, dataset: str, given: ConsentGiven) -> dict[str, str]:
-    """Record a person's consent; the receipt withdraws it."""
-    return {"receipt": node.consents.give(dataset, given)}
-
-
-@router.post("/datasets/{dataset}/consents/{receipt}/withdrawal")
-def withdraw_consent(node: CurrentNode, dataset: str, receipt: str) -> dict[str, str]:
-    """Withdraw a consent; it takes effect with the next use."""
-    node.consents.withdraw(dataset, receipt)
-    return {"withdrawn": receipt}
 
 
 @router.post("/computations", status_code=202)

@@ -1,0 +1,150 @@
+"""People at the door: access codes, the sessions of their browsers, and how often one may guess."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+
+from dataspace.errors import Denied, Unauthenticated
+from dataspace.vaults import Guest
+from dataspace.web.access import Credentials, CurrentNode
+
+SESSION_S = 15 * 60.0
+MAX_SESSIONS = 10_000
+# Codes have 128 random bits; the limit keeps guessing from costing the node its time.
+FAILURES_A_MINUTE, FAILURES_A_MINUTE_IN_ALL = 10, 300
+MAX_ADDRESSES = 10_000
+MINUTE_S = 60.0
+
+Clock = Callable[[], float]
+
+
+@dataclass
+class Session:
+    """A browser that has shown a code. The code itself is forgotten."""
+
+    guest: Guest
+    ends_at: float
+    csrf: str
+
+
+class Sessions:
+    """Sessions in the node's memory: a restart ends them all, as leaving does one."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._open: dict[bytes, Session] = {}
+
+    def begin(self, guest: Guest) -> str:
+        """A token that only this browser gets; only its digest is kept."""
+        now = self._clock()
+        self._open = {name: one for name, one in self._open.items() if one.ends_at > now}
+        if len(self._open) >= MAX_SESSIONS:
+            self._open.pop(next(iter(self._open)))
+        token = secrets.token_urlsafe(32)
+        self._open[_name(token)] = Session(guest, now + SESSION_S, secrets.token_urlsafe(32))
+        return token
+
+    def of(self, token: str | None) -> Session | None:
+        found = self._open.get(_name(token or ""))
+        return found if found is not None and found.ends_at > self._clock() else None
+
+    def end(self, token: str | None) -> None:
+        self._open.pop(_name(token or ""), None)
+
+
+@dataclass
+class Attempts:
+    """Failed attempts of the last minute, by address and in all."""
+
+    clock: Clock = time.monotonic
+    _failed: dict[str, deque[float]] = field(default_factory=dict)
+    _all: deque[float] = field(default_factory=deque)
+
+    def allow(self, address: str) -> bool:
+        since = self.clock() - MINUTE_S
+        mine = self._failed.get(address, deque())
+        for times in (mine, self._all):
+            while times and times[0] < since:
+                times.popleft()
+        if not mine:
+            self._failed.pop(address, None)
+        return len(mine) < FAILURES_A_MINUTE and len(self._all) < FAILURES_A_MINUTE_IN_ALL
+
+    def failed(self, address: str) -> None:
+        if len(self._failed) >= MAX_ADDRESSES:
+            self._failed.pop(next(iter(self._failed)))
+        now = self.clock()
+        self._failed.setdefault(address, deque()).append(now)
+        self._all.append(now)
+
+
+class Door:
+    """What one node remembers of the people who come to it."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.sessions = Sessions(clock)
+        self.attempts = Attempts(clock)
+
+
+def door_of(request: Request) -> Door:
+    # Made with the application in one thread, before the first request.
+    door = request.app.state.door
+    assert isinstance(door, Door)
+    return door
+
+
+CurrentDoor = Annotated[Door, Depends(door_of)]
+
+
+def admit(request: Request, node: CurrentNode, door: Door, code: str) -> Guest:
+    """The person whose code this is. Raises Unauthenticated, or 429 after too many failures."""
+    address = request.client.host if request.client else ""
+    if not door.attempts.allow(address):
+        raise HTTPException(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "too many wrong access codes; wait a minute",
+            {"retry-after": str(int(MINUTE_S))},
+        )
+    guest = node.vaults.guest(code)
+    if guest is None:
+        door.attempts.failed(address)
+        raise Unauthenticated(
+            "nobody's records here open with this access code",
+            remedy="check the code; if it is lost, ask the trustee for a new one",
+        )
+    return guest
+
+
+def guest(
+    request: Request, node: CurrentNode, door: CurrentDoor, credentials: Credentials
+) -> Guest:
+    """The person, by the access code as bearer token."""
+    return admit(request, node, door, credentials.credentials if credentials else "")
+
+
+CurrentGuest = Annotated[Guest, Depends(guest)]
+
+
+def verify_own_page(request: Request, session: Session, csrf: str) -> None:
+    """A form must come from a page that we gave to this session. Raises Denied."""
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    same = hmac.compare_digest(csrf.encode(), session.csrf.encode())
+    if site not in ("same-origin", "none") or not same:
+        raise Denied(
+            "this form does not come from the page you opened here",
+            remedy="open the page again and repeat it there",
+        )
+
+
+def _name(token: str) -> bytes:
+    return sha256(token.encode()).digest()
