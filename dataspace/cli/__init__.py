@@ -21,6 +21,7 @@ from dataspace.cli import (
     negotiation_commands,
     node_commands,
     policy_commands,
+    source_commands,
     transfer_commands,
     use_commands,
     vault_commands,
@@ -43,6 +44,7 @@ for _commands in (
     compute_command.app,
 ):
     app.add_typer(_commands)
+app.add_typer(source_commands.app, name="source")
 app.add_typer(dataset_commands.dataset_app, name="dataset")
 app.add_typer(policy_commands.app, name="policy")
 app.add_typer(negotiation_commands.app, name="negotiation")
