@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -184,12 +184,16 @@ class MysqlSession:
             # Only then does PyMySQL look for places to put them.
             statement = statement.replace("%", "%%") + clause
         first = 1
-        with closing(SSCursor(self._connection)) as cursor:
-            cursor.execute(statement, parameters or None)
+        cursor = SSCursor(self._connection)
+        cursor.execute(statement, parameters or None)
+        try:
             while rows := cursor.fetchmany(BATCH_ROWS):
                 cells = list(zip(*rows, strict=True))
                 yield table_of(cells, columns, source=self._relation.name, first=first)
                 first += len(rows)
+        finally:
+            # Who leaves early closes the connection; PyMySQL would first read all that is to come.
+            cursor._result.unbuffered_active = False
 
     def has_rows(self) -> bool:
         return bool(self._one(f"SELECT EXISTS (SELECT 1 FROM {self._from})")[0] == "1")
@@ -226,7 +230,7 @@ def open_mysql(url: str) -> DatabaseSource:
             f"{address.scheme}: write {address.scheme}://user@host:3306/database?table=NAME"
         )
     relation, version = relation_of(address)
-    sslmode = sslmode_of(address, "prefer" if is_this_machine(address) else "require")
+    sslmode = sslmode_of(address, "disable" if is_this_machine(address) else "require")
     database = MysqlDatabase(address, relation, timeout_of(address), sslmode)
     return DatabaseSource(database, relation, version)
 
@@ -292,6 +296,9 @@ def _pushed(column: Column, condition: Condition) -> tuple[str, list[Any]] | Non
     if pa.types.is_string(kind):
         if not column.ordered:
             return None
+        if not "".join(values).isascii():
+            # What the column's own character set cannot write is compared in one that can.
+            one = f"CONVERT({one} USING utf8mb4)"
         if comparison not in (Comparison.EQ, Comparison.IS_ANY_OF, Comparison.STARTS_WITH):
             one = f"CAST(CONVERT({one} USING utf8mb4) AS BINARY)"
             place = "CAST(CONVERT(%s USING utf8mb4) AS BINARY)"
