@@ -104,6 +104,7 @@ class Datasets:
                 f"the dataset id {asked.id!r} is not usable",
                 remedy="use lower-case letters, digits, dots, dashes: for example residents-2026",
             )
+        asked, followed = self._node.sharing.resolved(asked)
         verify_words(asked)
         grade, where = grade_named(asked.grade), where_of(asked)
         columns = tuple(checked_column(column) for column in asked.columns)
@@ -114,6 +115,7 @@ class Datasets:
         now = datetime.now(UTC)
         remarks = review(offer, asked.formats, personal=personal, grade=grade, now=now)
         verify_formats(offer, asked.formats, grade)
+        self._node.zones.heed(offer)
         # Before the rows are read: what changes meanwhile is a change of this version.
         content_version = source.version()
         found = inspect(
@@ -146,6 +148,7 @@ class Datasets:
                 raise InputRejected(f"a dataset {asked.id!r} is {how}", remedy="choose another id")
             tx.add(row)
             tx.add(first_version(row))
+            self._node.sharing.follow(tx, row.id, followed)
             self._record(tx, row)
         return {
             "dataset": described.to_json(),
@@ -190,14 +193,17 @@ class Datasets:
         The offer gets a new id, so that a request that names the old one is refused. Raises
         InputRejected as `publish` does, and for a dataset that was withdrawn.
         """
+        change, followed = self._node.sharing.resolved(change)
         with self._node.store.transaction() as tx:
-            location = self.offered(tx, dataset).source
-        personal = isinstance(open_source(location), ConsentedSource)
+            before = self.offered(tx, dataset)
+        personal = isinstance(open_source(before.source), ConsentedSource)
+        grade, now = Grade(before.grade), datetime.now(UTC)
+        draft = make_offer(change, offer_id=f"offer:{dataset}", personal=personal, grade=grade)
+        self._node.zones.heed(draft)
         with self._node.store.transaction() as tx:
             row = self._locked(tx, dataset)
             offer_id = _following(Offer.model_validate(row.offer).id, dataset)
-            grade, now = Grade(row.grade), datetime.now(UTC)
-            offer = make_offer(change, offer_id=offer_id, personal=personal, grade=grade)
+            offer = draft.model_copy(update={"id": offer_id})
             formats = row.formats if change.formats is None else change.formats
             remarks = review(offer, formats, personal=personal, grade=grade, now=now)
             verify_formats(offer, formats, grade)
@@ -206,6 +212,7 @@ class Datasets:
             described = self.describe(row)
             _verify_size(described)
             tx.add(row)
+            self._node.sharing.follow(tx, row.id, followed)
             self._record(tx, row)
         return {"dataset": described.to_json(), "remarks": remarks_json(remarks)}
 

@@ -27,6 +27,7 @@ from contracts.transfer_strategy import RAW_FORMATS
 from contracts.wire import read_model
 from dataspace.computing.permission import request_of
 from dataspace.protocol.leaving import request_for_rows
+from dataspace.zones.recipients import zones_told
 from ledger.audit import Fact, Finding, LogReader
 from ledger.crossmatch import AGREEMENT_ENDED
 from ledger.entry import Entry, EntryType, open_entry
@@ -211,7 +212,7 @@ def _facts(entry: Entry, earlier: int, release: tuple[str, ...] | None) -> Facts
         now=datetime.fromisoformat(entry.ts),
         use_count=earlier,
         recipient_role=entry.recipients[0] if entry.recipients else None,
-        recipient_zones=tuple(entry.recipients[1:]) if entry.recipients else None,
+        recipient_zones=zones_told(entry.recipients),
         approved=True,
         grade=entry.categories[0] if entry.categories else None,
         consent=True if entry.legal_basis == "consent" else None,

@@ -25,7 +25,7 @@ from dataspace.computing.spools import Spools
 from dataspace.consents import Consents
 from dataspace.errors import InputRejected, ProtocolViolation
 from dataspace.evidence import Evidence, Space, origin_of_url, write_space
-from dataspace.identity.did import did_of_url, document_of_node
+from dataspace.identity.did import VerificationKey, did_of_url, document_of_node
 from dataspace.identity.tokens import Identity, renewal_time
 from dataspace.membership import Application, apply_for_membership, renew_membership
 from dataspace.operator import Operator
@@ -47,6 +47,9 @@ from dataspace.store.tables import Setting
 from dataspace.tidying import Tidying
 from dataspace.vaults import Vaults
 from dataspace.witnessing import Witnessing
+from dataspace.zones.asking import OperatorsZones
+from dataspace.zones.lists import ZoneLists
+from dataspace.zones.sharing import Sharing
 from ledger.checkpoint import NoteSigner
 from ledger.cosignature import Cosigner
 from ledger.entry import EntryType
@@ -56,7 +59,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("dataspace.node")
 
-JOIN, RENEW = "join-space", "renew-membership"
+JOIN, RENEW, RENEW_NOW = "join-space", "renew-membership", "renew-membership-now"
 RENEWAL_LOOK_S = 6 * 3600.0
 FOR_EVER_S = 100 * 365 * 86400.0
 # The operator may be set up after its first members.
@@ -118,6 +121,9 @@ class Node:
             interval_s=settings.anchor_interval_s,
         )
         self.delivery = Delivery(self)
+        self.operators_zones = OperatorsZones(self)
+        self.zones = ZoneLists(self, self.operators_zones)
+        self.sharing = Sharing(self, self.operators_zones)
         self.datasets = Datasets(self)
         self.consents = Consents(self)
         self.vaults = Vaults(self)
@@ -155,6 +161,7 @@ class Node:
                     # Not before we listen: the operator fetches our DID document.
                     schedule(tx, JOIN, self.did, after_s=0.5, give_up_after_s=JOIN_GIVE_UP_S)
         self.tidying.begin()
+        self.zones.begin()
         with self.store.transaction() as tx:
             if self.member(tx):
                 self.evidence.schedule_anchor(tx, after_s=0.0)
@@ -216,6 +223,16 @@ class Node:
         if self.member(tx) and not is_scheduled(tx, RENEW, self.did):
             schedule(tx, RENEW, self.did, give_up_after_s=FOR_EVER_S)
 
+    def schedule_renewal(self, tx: Session) -> None:
+        """Have the credential renewed soon, because what the operator says of us has changed."""
+        if self.member(tx) and not is_scheduled(tx, RENEW_NOW, self.did):
+            schedule(tx, RENEW_NOW, self.did)
+
+    def key_of(self, kid: str) -> VerificationKey:
+        """The verification key of this id, our own included. Raises ProtocolViolation or
+        Unavailable."""
+        return self.identity.key if kid == self.identity.kid else self.peers.resolver.key(kid)
+
     def application(self, *, invitation: str) -> Application:
         settings = self.home.settings
         return Application(
@@ -233,6 +250,7 @@ class Node:
             **self.anchoring.handlers(),
             JOIN: Handler(self._join),
             RENEW: Handler(self._renew),
+            RENEW_NOW: Handler(self._renew_now),
             **self.delivery.handlers(),
             **self.negotiations.handlers(),
             **self.deciding.handlers(),
@@ -240,6 +258,7 @@ class Node:
             **self.transfers.handlers(),
             **self.computations.handlers(),
             **self.tidying.handlers(),
+            **self.zones.handlers(),
             **self.rotation.handlers(),
             **self.witnessing.handlers(),
             **(self.operator.handlers() if self.operator else {}),
@@ -263,6 +282,11 @@ class Node:
         wait_s = renewal_time(credential) - time.time()
         if wait_s > 0:
             return Later(min(wait_s, RENEWAL_LOOK_S))
+        self._renew_now(process)
+        return Later(RENEWAL_LOOK_S)
+
+    def _renew_now(self, process: Process) -> None:
+        """Get the membership credential as it would be issued today."""
         if self.operator is not None:
             fresh = self.operator.renew(self.did)
         else:
@@ -270,8 +294,8 @@ class Node:
             fresh = renew_membership(self.http, self.home.settings.operator, self.identity)
         with self.store.transaction() as tx:
             tx.merge(Setting(name="membership", value=fresh.credential))
+        self.peers.forget_credential()
         log.info("membership renewed")
-        return Later(RENEWAL_LOOK_S)
 
     def _join(self, process: Process) -> Later | None:
         with self.store.transaction() as tx:

@@ -18,11 +18,12 @@ from sqlmodel import Session, select
 from dataspace.errors import Denied, InputRejected, Unavailable
 from dataspace.evidence import Space, origin_of_url, read_space, write_space
 from dataspace.identity.did import did_of_url
-from dataspace.identity.tokens import MAX_ZONES, ZONE, issue_credential, renewal_time
+from dataspace.identity.tokens import issue_credential, renewal_time
 from dataspace.membership import Admission, Application
 from dataspace.processes import GIVE_UP_S, Handler, Later, Process, schedule
 from dataspace.settings import ParticipantKind
 from dataspace.store.tables import InvitationRow, ParticipantRow, Setting
+from dataspace.zones.registry import MAX_ZONES_A_MEMBER, ZoneRegistry
 from ledger.entry import EntryType
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Operator:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self.zones = ZoneRegistry(node)
 
     def handlers(self) -> dict[str, Handler]:
         return {FOUND: Handler(self.found), ADMIT: Handler(self._register_log)}
@@ -54,21 +56,20 @@ class Operator:
     def invite(self, kind: ParticipantKind, zones: Sequence[str] = ()) -> str:
         """A new invitation code for one participant of this kind, good for a week.
 
-        `zones` are the industry parks, free-trade zones or groups that its credential will name.
+        `zones` are those whose lists it comes onto: industry parks, free-trade zones, groups.
         """
         if kind is ParticipantKind.OPERATOR:
             raise InputRejected("a space has one operator", remedy="invite another kind")
-        if len(zones) > MAX_ZONES or not all(ZONE.fullmatch(zone) for zone in zones):
-            raise InputRejected(
-                f"zones: expected at most {MAX_ZONES} names of 1 to 64 characters without spaces",
-                remedy="for example: --zone qianhai-ftz",
-            )
+        zones = list(dict.fromkeys(zones))
+        if len(zones) > MAX_ZONES_A_MEMBER:
+            raise InputRejected(f"zones: expected at most {MAX_ZONES_A_MEMBER}, got {len(zones)}")
         code = secrets.token_urlsafe(24)
         with self._node.store.transaction() as tx:
+            self.zones.verify_exist(tx, zones)
             expires_at = time.time() + INVITATION_LIFETIME_S
             tx.add(
                 InvitationRow(
-                    code_h=_code_hash(code), kind=kind, zones=list(zones), expires_at=expires_at
+                    code_h=_code_hash(code), kind=kind, zones=zones, expires_at=expires_at
                 )
             )
         return code
@@ -106,7 +107,7 @@ class Operator:
                     remedy="restore its keys from your backup, or use another address",
                 )
             if _is_due(member.credential):
-                member.credential = self._issue(member)
+                member.credential = self._issue(tx, member)
                 tx.add(member)
         return _admission(member.credential, space)
 
@@ -119,7 +120,7 @@ class Operator:
                     "only a member's credential is renewed",
                     remedy="join with an invitation: ask the operator",
                 )
-            member.credential = self._issue(member)
+            member.credential = self._issue(tx, member)
             tx.add(member)
         return _admission(member.credential, space)
 
@@ -127,13 +128,14 @@ class Operator:
         """The registry: who is in the space, since when, and where."""
         with self._node.store.transaction() as tx:
             rows = tx.exec(select(ParticipantRow)).all()
+            zones = self.zones.members_by_did(tx)
         return [
             {
                 "did": row.did,
                 "kind": row.kind,
                 "name": row.name,
                 "url": row.url,
-                "zones": row.zones,
+                "zones": zones.get(row.did, []),
                 "log": row.log_origin,
                 "joined_at": row.joined_at,
             }
@@ -178,15 +180,15 @@ class Operator:
             kind=application.kind,
             name=application.name,
             url=application.url,
-            zones=list(zones),
             log_origin=application.log_origin,
             account=application.account,
             credential="",
             joined_at=time.time(),
         )
-        member.credential = self._issue(member)
-        tx.add(member)
         node.evidence.record(tx, EntryType.JOINED, peer=did, outcome=application.kind.value)
+        self.zones.admit_invited(tx, did, zones)
+        member.credential = self._issue(tx, member)
+        tx.add(member)
         if application.log_origin and application.log_vkey and application.account:
             schedule(
                 tx, ADMIT, did, application.model_dump(exclude={"invitation"}), lane=REGISTRAR_LANE
@@ -194,13 +196,13 @@ class Operator:
         tx.flush()
         return member
 
-    def _issue(self, member: ParticipantRow) -> str:
+    def _issue(self, tx: Session, member: ParticipantRow) -> str:
         return issue_credential(
             self._node.identity,
             subject=member.did,
             kind=ParticipantKind(member.kind),
             name=member.name,
-            zones=member.zones,
+            zones=self.zones.zones_of(tx, member.did),
             now=int(time.time()),
         )
 

@@ -225,6 +225,10 @@ class Peers:
             time.sleep(0.1)
         return found
 
+    def forget_credential(self) -> None:
+        """Read our credential again with the next request: it has been renewed."""
+        self._own_credential = None, 0.0
+
     def _membership(self) -> str | None:
         """Our credential, read again now and then: it is renewed days before it ends."""
         value, until = self._own_credential

@@ -96,6 +96,13 @@ class Settings(BaseSettings):
     )
     anchor_interval_s: float = Field(default=2.0, ge=0.1, description="least time between anchors")
     computation_deadline_s: float = Field(default=300.0, ge=5.0, le=86400.0)
+    zone_list_lifetime_s: int = Field(
+        default=300,
+        ge=1,
+        le=3600,
+        description="founder only: for how long a signed list of a zone's members counts, which is "
+        "how long an expelled one may still be taken for a member",
+    )
     max_rows: int = Field(default=20_000_000, ge=1, description="rows one computation may read")
     worker_processes: int | None = Field(
         default=None, ge=1, le=1024, description="processes that compute; one a processor"

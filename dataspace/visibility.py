@@ -19,16 +19,19 @@ from contracts.wire import format_time
 from dataspace.identity.tokens import Member
 
 
-def decide_visibility(offer: Offer, grade: str, member: Member, now: datetime) -> Decision:
+def decide_visibility(
+    offer: Offer, grade: str, member: Member, now: datetime, *, zones: tuple[str, ...] | None
+) -> Decision:
     """Whether a dataset of `grade` under `offer` is listed for `member`, and why; `now` is aware.
 
     `member.did` may be empty for anybody of its kind; an offer for one participant is then hidden.
+    `zones` are those the offer asks about to which the member belongs; None where nobody knows.
     """
     facts = Facts(
         now=now,
         use_count=0,
         recipient_role=member.kind.value,
-        recipient_zones=member.zones,
+        recipient_zones=zones,
         grade=grade,
         consent=None,
         approved=True,

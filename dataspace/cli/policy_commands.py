@@ -70,11 +70,7 @@ def new(
              --set purposes=research --set min_cohort=50 --set not_after=2027-06-30T16:00:00Z
     """
     with Client.of_home(home) as node:
-        kinds = {
-            parameter["name"]: parameter["kind"]
-            for one in node.call("GET", "/api/policies/templates")
-            for parameter in one["parameters"]
-        }
+        kinds = _parameter_kinds(node)
         parameters = dict(_parameter(text, kinds) for text in set_ or ())
         asked = {"policy": {"use": use, "with": parameters}}
         found = node.call("POST", "/api/policies/check", asked)
@@ -203,6 +199,29 @@ def explain(
     show(found, as_json, render)
     if not found["allowed"]:
         raise typer.Exit(EXIT_REFUSED)
+
+
+def given(node: Client, policy: Path, set_: list[str] | None) -> dict[str, Any]:
+    """The policy in a file, or a reference to one that a zone shares (`zone:ZONE/POLICY`) with its
+    open parameters. Raises InputRejected."""
+    named = str(policy)
+    if not named.startswith("zone:"):
+        if set_:
+            raise InputRejected(
+                "--set fills in a policy that a zone shares", remedy="write it into the file"
+            )
+        return written(policy)
+    kinds = _parameter_kinds(node) if set_ else {}
+    parameters = dict(_parameter(text, kinds) for text in set_ or ())
+    return {"zone": named.removeprefix("zone:"), "with": parameters}
+
+
+def _parameter_kinds(node: Client) -> dict[str, str]:
+    return {
+        parameter["name"]: parameter["kind"]
+        for one in node.call("GET", "/api/policies/templates")
+        for parameter in one["parameters"]
+    }
 
 
 def written(path: Path) -> dict[str, Any]:

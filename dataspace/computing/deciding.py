@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlmodel import Session, select
 
 from contracts import messages as dsp
+from contracts.odrl import Agreement
 from contracts.order import ComputationOrder, open_order, order_hash
 from contracts.party import Party
 from contracts.transfer import TransferState
@@ -119,7 +120,9 @@ class Deciding:
                 agreement,
                 node.datasets.get(tx, agreement.dataset),
                 recipient_kind=row.peer_kind or "",
-                recipient_zones=row.peer_zones,
+                recipient_zones=node.zones.zones_of(
+                    order.consumer, Agreement.model_validate(agreement.document), now
+                ),
                 epsilon_spent=budgets.spent(tx, agreement.dataset, order.consumer),
                 now=now,
             )

@@ -6,7 +6,6 @@ can ask the policy again and must get the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -34,17 +33,20 @@ def judge(
     dataset: DatasetRow,
     *,
     recipient_kind: str,
-    recipient_zones: Sequence[str],
+    recipient_zones: tuple[str, ...] | None,
     epsilon_spent: Decimal,
     now: datetime,
 ) -> Judgement:
-    """Decide about our part `me` of `order` under `agreement`; the recipient is as its membership
-    credential describes it, and has spent `epsilon_spent` on the dataset before."""
+    """Decide about our part `me` of `order` under `agreement`.
+
+    The recipient is as its membership credential and the lists of zones describe it, and has spent
+    `epsilon_spent` on the dataset before.
+    """
     facts = Facts(
         now=now,
         use_count=agreement.use_count,
         recipient_role=recipient_kind,
-        recipient_zones=tuple(recipient_zones),
+        recipient_zones=recipient_zones,
         # What waits for a person's approval does not become an agreement without it.
         approved=True,
         grade=dataset.grade,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from contracts import messages as dsp
 from contracts.evaluation import Decision, Facts
@@ -16,6 +17,9 @@ from contracts.strategy import Action, Approval, Situation, Verb
 from dataspace.protocol import UNKNOWN_PID, Pids
 from dataspace.protocol.explanation import Explanation
 from dataspace.store.tables import DatasetRow, NegotiationRow
+
+# The zones that a policy asks about to which a participant belongs at a moment; None: not known.
+ZonesOf: TypeAlias = Callable[[str, Offer | Agreement, datetime], tuple[str, ...] | None]
 
 
 def pids(row: NegotiationRow) -> Pids:
@@ -57,7 +61,9 @@ def settled_terms(row: NegotiationRow) -> Offer:
     return requested
 
 
-def situation_of(row: NegotiationRow, dataset: DatasetRow | None, now: datetime) -> Situation:
+def situation_of(
+    row: NegotiationRow, dataset: DatasetRow | None, now: datetime, zones_of: ZonesOf
+) -> Situation:
     """How the negotiation looks to our strategy; `dataset` is None where it is not on offer."""
     party, state = Party(row.role), NegotiationState(row.state)
     published = None if dataset is None else Offer.model_validate(dataset.offer)
@@ -70,24 +76,27 @@ def situation_of(row: NegotiationRow, dataset: DatasetRow | None, now: datetime)
         published=published,
         rounds=row.rounds,
         approval=Approval(row.approval) if row.approval else None,
-        prospect=_prospect(row, dataset, now),
+        prospect=_prospect(row, dataset, now, zones_of),
     )
 
 
-def _prospect(row: NegotiationRow, dataset: DatasetRow | None, now: datetime) -> Decision | None:
+def _prospect(
+    row: NegotiationRow, dataset: DatasetRow | None, now: datetime, zones_of: ZonesOf
+) -> Decision | None:
     """What can be decided about the consumer before any use, once its terms are known."""
     if dataset is None or row.state not in (NegotiationState.REQUESTED, NegotiationState.ACCEPTED):
         return None
+    terms = settled_terms(row)
     facts = Facts(
         now=now,
         use_count=0,
         recipient_role=row.peer_kind,
-        recipient_zones=tuple(row.peer_zones),
+        recipient_zones=zones_of(row.peer, terms, now),
         grade=dataset.grade,
         consent=None,
         approved=True,
     )
-    return decide_prospect(settled_terms(row), row.peer, facts)
+    return decide_prospect(terms, row.peer, facts)
 
 
 def message_of(

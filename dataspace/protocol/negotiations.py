@@ -172,7 +172,7 @@ class Negotiations:
         state = next_state(NegotiationState(row.state), theirs, dsp.negotiation_message(message))
         self._take_in(tx, row, message)
         learn_pid(tx, row, peer_pid_in(row, message))
-        row.peer_kind, row.peer_zones = peer.kind.value, list(peer.zones)
+        row.peer_kind = peer.kind.value
         row.state, row.updated_at, row.waiting = state, time.time(), None
         row.deadline_at = time.time() + DEADLINE_S
         tx.add(row)
@@ -240,7 +240,9 @@ class Negotiations:
         dataset = tx.get(DatasetRow, row.dataset) if row.role == Party.PROVIDER.value else None
         if dataset is not None and dataset.withdrawn_at is not None:
             dataset = None
-        return self._node.behaviour.negotiation(situation_of(row, dataset, datetime.now(UTC)))
+        zones = self._node.zones.zones_of
+        situation = situation_of(row, dataset, datetime.now(UTC), zones)
+        return self._node.behaviour.negotiation(situation)
 
     def act(self, tx: Session, row: NegotiationRow, action: Action) -> None:
         """Make our move `action`: the new state, what it leaves behind, and the message."""
@@ -303,7 +305,6 @@ class Negotiations:
             role=role.value,
             peer=peer.did,
             peer_kind=peer.kind.value,
-            peer_zones=list(peer.zones),
             peer_pid=peer_pid,
             callback=self._node.peers.callback_of(peer.did, callback),
             dataset=dataset,

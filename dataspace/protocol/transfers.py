@@ -256,7 +256,7 @@ class Transfers:
         row = self._new_row(agreement, message.format, callback=" ")
         row.role, row.peer, row.peer_pid = Party.PROVIDER.value, peer.did, message.consumer_pid
         row.callback = self._node.peers.callback_of(peer.did, message.callback_address)
-        row.peer_kind, row.peer_zones = peer.kind.value, list(peer.zones)
+        row.peer_kind = peer.kind.value
         if message.order is not None:
             self._node.deciding.take_in(tx, row, peer, message, agreement)
             schedule(tx, DECIDE, row.pid)

@@ -115,7 +115,6 @@ class NegotiationRow(Versioned, table=True):
     peer: str = Field(index=True)
     # What the peer's membership credential called it when it asked.
     peer_kind: str | None = None
-    peer_zones: list[str] = Field(default_factory=list, sa_column=_json_list())
     peer_pid: str | None = None
     callback: str
     dataset: str
@@ -188,7 +187,6 @@ class TransferRow(Versioned, table=True):
     purpose: str | None = None
     # What the peer's membership credential called it when it asked.
     peer_kind: str | None = None
-    peer_zones: list[str] = Field(default_factory=list, sa_column=_json_list())
     # Where the rows are fetched from or pushed to, with the token for it.
     data_address: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     # SHA-256 of the token with which the other side may fetch from us or push to us.
@@ -344,7 +342,6 @@ class ParticipantRow(SQLModel, table=True):
     kind: str
     name: str
     url: str | None = None
-    zones: list[str] = Field(default_factory=list, sa_column=_json_list())
     log_origin: str | None = None
     account: str | None = None
     credential: str = Field(sa_column=Column(Text, nullable=False))
@@ -370,6 +367,62 @@ class ErasureRow(SQLModel, table=True):
     certificate: str = Field(sa_column=Column(Text, nullable=False))
     log_index: int
     erased_at: float
+
+
+class ZoneRow(Versioned, table=True):
+    """Operator only: a zone 产业数据专区. `serial` counts the changes of its members."""
+
+    __tablename__: ClassVar[Any] = "zone"
+    name: str = Field(primary_key=True)
+    title: str
+    title_zh: str = ""
+    about: str = ""
+    # Who keeps its shared policies besides the operator.
+    steward: str | None = None
+    serial: int = 0
+    created_at: float
+
+
+class ZoneMemberRow(SQLModel, table=True):
+    """Operator only: one participant on a zone's list."""
+
+    __tablename__: ClassVar[Any] = "zone_member"
+    zone: str = Field(primary_key=True)
+    did: str = Field(primary_key=True, index=True)
+    admitted_at: float
+
+
+class ZonePolicyRow(Versioned, table=True):
+    """Operator only: a policy that members of a zone share, as it is now."""
+
+    __tablename__: ClassVar[Any] = "zone_policy"
+    zone: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    number: int = 1
+    document: dict[str, Any] = Field(sa_column=_json())
+    document_h: str
+    put_by: str
+    put_at: float
+
+
+class ZoneListRow(SQLModel, table=True):
+    """The newest list of a zone that this node was given, as its operator signed it."""
+
+    __tablename__: ClassVar[Any] = "zone_list"
+    zone: str = Field(primary_key=True)
+    text: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class FollowingRow(SQLModel, table=True):
+    """A dataset of this node that is offered under a policy its zone shares."""
+
+    __tablename__: ClassVar[Any] = "following"
+    dataset: str = Field(primary_key=True)
+    zone: str
+    policy: str
+    number: int
+    document_h: str
+    followed_at: float
 
 
 class BudgetRow(Versioned, table=True):

@@ -28,6 +28,7 @@ from dataspace.web import (
     protocol,
     tlog,
     transfers,
+    zones,
 )
 from dataspace.web.guests import Door
 
@@ -81,6 +82,8 @@ def create_app(node: Node) -> FastAPI:
         agreements.peer_router,
         transfers.router,
         data.router,
+        zones.router,
+        zones.owner_router,
         consents.router,
         people.router,
         person_pages.router,

@@ -27,7 +27,7 @@ from dataspace.web.positions import Index, Position
 from privacy.kinds import KINDS
 
 # Housekeeping that always waits for its time is nothing an owner has to know of.
-PLANNED = ("tidy", "renew-membership")
+PLANNED = ("tidy", "renew-membership", "look-after-zones")
 
 router = APIRouter(prefix="/api", tags=["owner's API"], dependencies=[Owner])
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dataspace.client import ApiError, Refused
 from dataspace.identity.did import did_of_key
 from dataspace.identity.tokens import Identity, issue_credential, issue_token
+from dataspace.membership import Application, apply_for_membership
 from dataspace.settings import ParticipantKind
 
 from .conftest import City
@@ -56,8 +57,8 @@ def shelf(city: City, few: Path) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def member(city: City) -> Callable[..., Callable[[str], dict[str, str]]]:
-    """A member of any kind and zones, by a credential of the operator; gives headers for a DID."""
+def member(city: City, http: httpx2.Client) -> Callable[..., Callable[[str], dict[str, str]]]:
+    """A member of any kind, by a credential of the operator; gives headers for a DID."""
     operator = city.space.operator
     issuer = Identity.of(operator.did, operator.home.signing_key())
 
@@ -65,9 +66,13 @@ def member(city: City) -> Callable[..., Callable[[str], dict[str, str]]]:
         key = Ed25519PrivateKey.generate()
         own = Identity.of(did_of_key(key.public_key()), key)
         now = int(time.time())
-        membership = issue_credential(
-            issuer, subject=own.did, kind=ParticipantKind(kind), name="m", now=now, zones=zones
-        )
+        known = ParticipantKind(kind)
+        membership = issue_credential(issuer, subject=own.did, kind=known, name="m", now=now)
+        if zones:
+            # Who is in a zone stands on its list, so that one has to join.
+            code = operator.client.invite(known, zones)
+            asked = Application(name="m", kind=known, invitation=code)
+            membership = apply_for_membership(http, operator.url, own, asked).credential
 
         def headers(audience: str) -> dict[str, str]:
             token = issue_token(own, audience=audience, now=int(time.time()), membership=membership)
@@ -198,6 +203,10 @@ def test_the_catalogue_lists_what_a_member_of_that_kind_and_zone_could_be_agreed
     city: City, few: Path, ask: Ask, member: Any
 ) -> None:
     client = city.node("insurer").client
+    for zone in ("qianhai", "harbour"):
+        city.space.operator.client.call("POST", "/api/zones", {"name": zone, "title": zone})
+    asking = [("consumer",), ("government",), ("enterprise", "qianhai", "harbour")]
+    members = {who: member(*who) for who in asking}
     parks = clause("ds:recipientZone", "isAnyOf", ["qianhai"])
     approval = clause("ds:approval", "eq", "required")
     for name, clauses in (
@@ -207,10 +216,7 @@ def test_the_catalogue_lists_what_a_member_of_that_kind_and_zone_could_be_agreed
     ):
         client.publish(name, few, COLUMNS, policy=policy(COUNTING, *clauses))
     listed = clause("ds:text", "hasPart", "listed")
-    seen = {
-        who: names_in(ask(member(*who), listed))
-        for who in (("consumer",), ("government",), ("enterprise", "qianhai", "harbour"))
-    }
+    seen = {who: names_in(ask(one, listed)) for who, one in members.items()}
     assert seen == {
         ("consumer",): ["listed-approval"],
         ("government",): ["listed-government", "listed-approval"],

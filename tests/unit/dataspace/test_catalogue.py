@@ -22,10 +22,12 @@ from dataspace.publication import PolicyChange, Publication, make_offer
 from dataspace.settings import ParticipantKind, create_home
 from dataspace.store.tables import AgreementRow, DatasetRow
 
+from .zone_examples import make_known, operators_identity, zone_list
+
 NOW = datetime.now(UTC)
 SOON, PAST = NOW + timedelta(days=30), NOW - timedelta(days=1)
 GOVERNMENT = Member("did:web:bureau.example", ParticipantKind.GOVERNMENT, "Bureau")
-ENTERPRISE = Member("did:web:firm.example", ParticipantKind.ENTERPRISE, "Firm", ("free-trade",))
+ENTERPRISE = Member("did:web:firm.example", ParticipantKind.ENTERPRISE, "Firm")
 PROFILE = "https://w3id.org/city-dataspace/ns/v1"
 
 
@@ -357,6 +359,10 @@ def test_a_peer_sees_what_it_could_be_agreed_with_now(
 ) -> None:
     one = row("people", policy(*clauses))
     store(node, one)
+    operator = operators_identity()
+    make_known(node, operator)
+    node.zones.keep("free-trade", zone_list(operator, "free-trade", ENTERPRISE.did))
+    node.zones.keep("harbour", zone_list(operator, "harbour"))
     for peer, sees in ((GOVERNMENT, government), (ENTERPRISE, enterprise)):
         assert node.datasets.visibility(one, peer).allowed is sees
         assert ids(node.datasets.catalog(peer).catalog) == (["people"] if sees else [])
