@@ -92,8 +92,14 @@ def _publish(story: Story, own: OwnFiles) -> None:
         {"name": own.right_id, "role": "identifier", "canonicaliser": form},
         {"name": own.right_value, "role": "value", "scale": own.decimals},
     ]
-    story.publish("left", "left-file", str(own.left.resolve()), left, own.left.name)
-    story.publish("right", "right-file", str(own.right.resolve()), right, own.right.name)
+    # Whatever the columns hold: an authority has its duty, an enterprise its contracts.
+    for node, file, columns, basis in (
+        ("left", own.left, left, "statutory-duty"),
+        ("right", own.right, right, "contract"),
+    ):
+        story.publish(
+            node, f"{node}-file", str(file.resolve()), columns, file.name, legal_basis=basis
+        )
 
 
 def _compute(story: Story, own: OwnFiles, agreements: list[str]) -> None:

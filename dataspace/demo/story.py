@@ -100,7 +100,13 @@ class Story:
         self.screen.nodes(self.told.nodes)
 
     def publish(
-        self, node: str, dataset: str, source: str, columns: list[dict[str, Any]], title: str
+        self,
+        node: str,
+        dataset: str,
+        source: str,
+        columns: list[dict[str, Any]],
+        title: str,
+        **described: Any,
     ) -> None:
         """Publish with the demo's terms and show the data's quality where it may be seen."""
         terms = {
@@ -110,7 +116,9 @@ class Story:
             "not_after": (datetime.now(UTC) + timedelta(days=30)).isoformat(timespec="seconds"),
             "max_uses": 50,
         }
-        made = self.node(node).client.publish(dataset, source, columns, title=title, terms=terms)
+        made = self.node(node).client.publish(
+            dataset, source, columns, title=title, terms=terms, **described
+        )
         self.screen.published(node, title, made)
 
     def agree(self, consumer: str, offers: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -261,6 +269,9 @@ def _publish_city(story: Story) -> None:
         str(data / "residents.csv"),
         [identifier, {"name": "subsidy_cents", "role": "value"}, district],
         "Residents 居民",
+        theme="grassroots-governance",
+        frequency="daily",
+        legal_basis="statutory-duty",
     )
     story.publish(
         "insurer",
@@ -268,6 +279,9 @@ def _publish_city(story: Story) -> None:
         str(data / "contracts.csv"),
         [identifier, {"name": "amount_cents", "role": "value"}, district],
         "Insurance contracts 保险合同",
+        theme="economy",
+        frequency="monthly",
+        legal_basis="contract",
     )
     health, consents = data / "health.csv", data / "consents.jsonl"
     story.publish(
@@ -276,6 +290,9 @@ def _publish_city(story: Story) -> None:
         f"personal+file:{health}?consents={consents}&subject=resident_id",
         [identifier, {"name": "cost_cents", "role": "value"}, district],
         "Health records under consent 健康档案",
+        theme="health",
+        frequency="irregular",
+        legal_basis="consent",
     )
 
 
