@@ -10,7 +10,7 @@ import gzip
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -243,3 +243,20 @@ def broker(directory: Path | None = None, *, port: int | None = None) -> Iterato
         )
         with running([mosquitto, "-c", str(config)], directory=made, port=port):
             yield port
+
+
+def publish(port: int, messages: Sequence[tuple[str, bytes]]) -> None:
+    """Send messages of QoS 1 and wait until the broker has them all."""
+    from paho.mqtt.client import CallbackAPIVersion, Client
+
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.max_inflight_messages_set(1_000)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        sent = [client.publish(topic, payload, qos=1) for topic, payload in messages]
+        for one in sent:
+            one.wait_for_publish(30)
+    finally:
+        client.disconnect()
+        client.loop_stop()
