@@ -13,6 +13,7 @@ from dataspace import __version__
 from dataspace.cli import (
     agreement_commands,
     audit_commands,
+    collect_command,
     computation_commands,
     compute_command,
     consent_commands,
@@ -44,6 +45,7 @@ for _commands in (
     compute_command.app,
 ):
     app.add_typer(_commands)
+source_commands.app.add_typer(collect_command.app)
 app.add_typer(source_commands.app, name="source")
 app.add_typer(dataset_commands.dataset_app, name="dataset")
 app.add_typer(policy_commands.app, name="policy")

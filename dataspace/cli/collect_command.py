@@ -79,6 +79,6 @@ def _words(progress: Progress) -> str:
     others = "".join(f", {count} {what}" for what, count in counts.items() if count)
     place = "" if progress.connected else "not connected; "
     return (
-        f"{place}{stored} of {progress.received} messages stored{others}; {progress.closed} windows "
-        f"closed, {progress.open} open"
+        f"{place}{stored} of {progress.received} messages stored{others}; "
+        f"{progress.closed} windows closed, {progress.open} open"
     )
