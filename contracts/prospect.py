@@ -24,13 +24,20 @@ KNOWN_BEFORE_USE: Final = frozenset(
 )
 
 
-def decide_prospect(policy: Offer | Agreement, assignee: str, facts: Facts) -> Decision:
-    """The decision about `assignee` by the clauses of `policy` that do not depend on the use.
+def decide_prospect(
+    policy: Offer | Agreement,
+    assignee: str,
+    facts: Facts,
+    *,
+    about: frozenset[Operand] = KNOWN_BEFORE_USE,
+) -> Decision:
+    """The decision about `assignee` by the clauses of `policy` that do not depend on the use, or
+    by those that are `about` other operands whose facts are known.
 
     Permissions keep their constraints on those operands, and prohibitions are left for the use,
     so a refusal here is one that every use would meet too. Paths are those of `policy`.
     """
-    kept = [_known(permission) for permission in policy.permission]
+    kept = [_known(permission, about) for permission in policy.permission]
     permissions = tuple(
         permission.model_copy(
             update={"constraint": tuple(permission.constraint[place] for place in places)}
@@ -65,12 +72,12 @@ def decide_prospect(policy: Offer | Agreement, assignee: str, facts: Facts) -> D
     )
 
 
-def _known(permission: Permission) -> tuple[int, ...]:
+def _known(permission: Permission, about: frozenset[Operand]) -> tuple[int, ...]:
     """Where a permission has constraints that can be judged now."""
     return tuple(
         place
         for place, constraint in enumerate(permission.constraint)
-        if isinstance(constraint, AtomicConstraint) and constraint.left_operand in KNOWN_BEFORE_USE
+        if isinstance(constraint, AtomicConstraint) and constraint.left_operand in about
     )
 
 

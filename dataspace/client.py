@@ -206,6 +206,18 @@ class Client:
         found: dict[str, Any] = self.call("POST", "/api/datasets", body)
         return found
 
+    def versions(self, dataset: str) -> list[dict[str, Any]]:
+        """The states of a dataset that were noticed, the newest first: {"number", "version",
+        "noticed_at"}."""
+        found: list[dict[str, Any]] = self.call("GET", f"/api/datasets/{dataset}/versions")
+        return found
+
+    def check_dataset(self, dataset: str) -> dict[str, Any]:
+        """Look at a dataset's source now: {"dataset", "version", "number", "changed",
+        "checked_at"}."""
+        found: dict[str, Any] = self.call("POST", f"/api/datasets/{dataset}/check")
+        return found
+
     def withdraw(self, dataset: str) -> None:
         """Offer a dataset no longer; agreements about it go on."""
         self.call("POST", f"/api/datasets/{dataset}/withdrawal")

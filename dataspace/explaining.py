@@ -48,6 +48,7 @@ class UseOnTrial(BaseModel):
     consent: bool | None = None
     approved: bool | None = None
     use_count: int | None = Field(default=None, ge=0)
+    content_version: str | None = Field(default=None, max_length=100)
     epsilon: Decimal | None = Field(default=None, gt=0)
     epsilon_spent: Decimal | None = Field(default=None, ge=0)
     at: AwareDatetime | None = None
@@ -83,6 +84,7 @@ def decide_on_trial(node: Node, asked: UseOnTrial) -> Decision:
         "consent": asked.consent,
         "approved": asked.approved,
         "epsilon_spent": asked.epsilon_spent,
+        "content_version": asked.content_version,
     }
     facts = {**known, **{name: value for name, value in given.items() if value is not None}}
     if asked.computation in RAW_FORMATS:
@@ -109,6 +111,7 @@ def _policy_and_facts(node: Node, asked: UseOnTrial) -> tuple[Offer | Agreement,
             **nothing,
             "grade": row.grade,
             "consent": consent_of(open_source(row.source)),
+            "content_version": row.content_version,
         }
     agreement = node.agreements.get(asked.agreement or "")
     known = {**nothing, "use_count": agreement.use_count, "approved": True}
@@ -120,4 +123,6 @@ def _policy_and_facts(node: Node, asked: UseOnTrial) -> tuple[Offer | Agreement,
             known["epsilon_spent"] = spent(tx, agreement.dataset, agreement.consumer)
         known["grade"] = row.grade
         known["consent"] = consent_of(open_source(row.source))
+        # As it was when it was last looked at; a use looks again.
+        known["content_version"] = row.content_version
     return Agreement.model_validate(agreement.document), known

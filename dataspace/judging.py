@@ -27,6 +27,7 @@ from contracts.transfer_strategy import RAW_FORMATS
 from contracts.wire import read_model
 from dataspace.computing.permission import request_of
 from dataspace.protocol.leaving import request_for_rows
+from dataspace.sight import version_in
 from dataspace.zones.recipients import zones_told
 from ledger.audit import Fact, Finding, LogReader
 from ledger.crossmatch import AGREEMENT_ENDED
@@ -218,4 +219,5 @@ def _facts(entry: Entry, earlier: int, release: tuple[str, ...] | None) -> Facts
         consent=True if entry.legal_basis == "consent" else None,
         epsilon_spent=_spent_before(entry),
         release=release,
+        content_version=version_in(entry.inputs_c),
     )

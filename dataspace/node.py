@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ from dataspace.store.engine import Store
 from dataspace.store.tables import Setting
 from dataspace.tidying import Tidying
 from dataspace.vaults import Vaults
+from dataspace.versions import Versions
 from dataspace.witnessing import Witnessing
 from dataspace.zones.asking import OperatorsZones
 from dataspace.zones.lists import ZoneLists
@@ -125,6 +127,7 @@ class Node:
         self.zones = ZoneLists(self, self.operators_zones)
         self.sharing = Sharing(self, self.operators_zones)
         self.datasets = Datasets(self)
+        self.versions = Versions(self)
         self.consents = Consents(self)
         self.vaults = Vaults(self)
         self.agreements = Agreements(self)
@@ -161,6 +164,7 @@ class Node:
                     # Not before we listen: the operator fetches our DID document.
                     schedule(tx, JOIN, self.did, after_s=0.5, give_up_after_s=JOIN_GIVE_UP_S)
         self.tidying.begin()
+        self.versions.begin()
         self.zones.begin()
         with self.store.transaction() as tx:
             if self.member(tx):
@@ -203,6 +207,11 @@ class Node:
     def identity_signer(self) -> Callable[[bytes], bytes]:
         """Signs bytes with this node's signing key (Ed25519)."""
         return self._signing_key.sign
+
+    def derived_key(self, use: str) -> bytes:
+        """32 secret bytes of this node for one use, the same whenever they are asked for."""
+        label = b"city-dataspace/derived-key/1/" + use.encode()
+        return hmac.digest(self._signing_key.private_bytes_raw(), label, "sha256")
 
     def verify_signature(self, did: str, signed: bytes, signature: bytes) -> None:
         """Check an Ed25519 signature by `did` over `signed`. Raises ProtocolViolation."""
@@ -258,6 +267,7 @@ class Node:
             **self.transfers.handlers(),
             **self.computations.handlers(),
             **self.tidying.handlers(),
+            **self.versions.handlers(),
             **self.zones.handlers(),
             **self.rotation.handlers(),
             **self.witnessing.handlers(),

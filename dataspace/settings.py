@@ -103,6 +103,11 @@ class Settings(BaseSettings):
         description="founder only: for how long a signed list of a zone's members counts, which is "
         "how long an expelled one may still be taken for a member",
     )
+    version_check_s: float | None = Field(
+        default=None,
+        ge=1.0,
+        description="how often datasets are looked at for changes; else by how often they change",
+    )
     max_rows: int = Field(default=20_000_000, ge=1, description="rows one computation may read")
     worker_processes: int | None = Field(
         default=None, ge=1, le=1024, description="processes that compute; one a processor"

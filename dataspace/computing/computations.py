@@ -33,7 +33,7 @@ from dataspace.computing.running import (
     Running,
     own_reading,
 )
-from dataspace.errors import SHOWN, InputRejected, NotFound, Unavailable
+from dataspace.errors import SHOWN, Denied, InputRejected, NotFound, Unavailable
 from dataspace.processes import Handler, Process, is_scheduled, schedule
 from dataspace.store.tables import ComputationRow, TransferRow
 from ledger.crossmatch import ORDER_SENT
@@ -317,8 +317,11 @@ class Computations:
                 self._complete(tx, row, order, end)
                 return True
             if isinstance(end, Withheld):
-                status, code, clause = REFUSED, "withheld", end.rule
+                status, code = REFUSED, "withheld"
+                clause: str | None = end.rule
                 remedy: str | None = "ask about a larger group of people"
+            elif isinstance(end, Denied):
+                status, code, clause, remedy = REFUSED, "denied", end.clause, end.remedy
             else:
                 status, code, clause = FAILED, "failed", None
                 remedy = getattr(end, "remedy", None)

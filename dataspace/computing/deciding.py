@@ -108,6 +108,20 @@ class Deciding:
             if row.state != TransferState.REQUESTED:
                 return
             agreement = tx.get_one(AgreementRow, row.agreement)
+            dataset = node.datasets.get(tx, agreement.dataset)
+        document = Agreement.model_validate(agreement.document)
+        try:
+            sight = node.versions.look(document, dataset)
+        except Unavailable as err:
+            with node.store.transaction() as tx:
+                row = tx.get_one(TransferRow, process.subject)
+                node.transfers.terminate(tx, row, str(err), code="unavailable", remedy=err.remedy)
+            return
+        with node.store.transaction() as tx:
+            row = tx.get_one(TransferRow, process.subject)
+            if row.state != TransferState.REQUESTED:
+                return
+            agreement = tx.get_one(AgreementRow, row.agreement)
             order = open_order(row.order_jws, node.peers.resolver.key, now)
             try:
                 node.computations.verify_room(tx, order.consumer)
@@ -119,10 +133,9 @@ class Deciding:
                 next(part for part in order.participants if part.did == node.did),
                 agreement,
                 node.datasets.get(tx, agreement.dataset),
+                sight,
                 recipient_kind=row.peer_kind or "",
-                recipient_zones=node.zones.zones_of(
-                    order.consumer, Agreement.model_validate(agreement.document), now
-                ),
+                recipient_zones=node.zones.zones_of(order.consumer, document, now),
                 epsilon_spent=budgets.spent(tx, agreement.dataset, order.consumer),
                 now=now,
             )

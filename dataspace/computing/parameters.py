@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
 from connectors.table import Reading
 from contracts.order import ComputationOrder
+from privacy.computation import Rows
 from privacy.kinds import Inputs, Parameters
 
 
@@ -36,3 +37,15 @@ class RowsOf:
                 tuple(batch.groups),
                 tuple(batch.across),
             )
+
+
+@dataclass(frozen=True)
+class SteadyRows:
+    """Rows that are of one state of the data, or end with the error of `verify_still`."""
+
+    rows: Rows
+    verify_still: Callable[[], None]
+
+    def batches(self) -> Iterator[Inputs]:
+        yield from self.rows.batches()
+        self.verify_still()

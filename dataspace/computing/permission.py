@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from connectors.source import ConsentedSource, Source, open_source
+from connectors.source import ConsentedSource, Source
 from contracts.evaluation import Decision, Facts, Request, decide
 from contracts.odrl import Agreement
 from contracts.order import ComputationOrder, OrderParticipant
 from dataspace.errors import Denied
+from dataspace.sight import Sight
 from dataspace.store.tables import AgreementRow, DatasetRow
 
 
@@ -31,6 +32,7 @@ def judge(
     me: OrderParticipant,
     agreement: AgreementRow,
     dataset: DatasetRow,
+    sight: Sight,
     *,
     recipient_kind: str,
     recipient_zones: tuple[str, ...] | None,
@@ -40,7 +42,7 @@ def judge(
     """Decide about our part `me` of `order` under `agreement`.
 
     The recipient is as its membership credential and the lists of zones describe it, and has spent
-    `epsilon_spent` on the dataset before.
+    `epsilon_spent` on the dataset before; `sight` is what its source shows now.
     """
     facts = Facts(
         now=now,
@@ -50,8 +52,9 @@ def judge(
         # What waits for a person's approval does not become an agreement without it.
         approved=True,
         grade=dataset.grade,
-        consent=consent_of(open_source(dataset.source)),
+        consent=sight.consent,
         epsilon_spent=epsilon_spent,
+        content_version=sight.content_version,
     )
     mismatch = _mismatch(order, me, dataset)
     if mismatch is not None:

@@ -13,10 +13,11 @@ from sqlmodel import Session, col, select
 from connectors.source import ConsentedSource, open_source
 from connectors.table import Reading
 from connectors.use import Use
+from contracts.odrl import Agreement
 from contracts.order import ComputationOrder, OrderParticipant, open_order
 from dataspace.canonical import canonical_hash
 from dataspace.computing.inbox import Inbox
-from dataspace.computing.parameters import RowsOf, parameters_of
+from dataspace.computing.parameters import RowsOf, SteadyRows, parameters_of
 from dataspace.computing.queue import Waiting, choose_next
 from dataspace.computing.sessions import MAX_ATTEMPTS, Course, Drive
 from dataspace.computing.sessions import Session as Run
@@ -169,8 +170,8 @@ class Running:
         kind = kind_named(order.kind)
         parties = kind.roles(len(order.participants) - 1)
         key = node.computations.key_of(row.id)
-        rows: Rows = Inputs() if reading is None else RowsOf(reading)
         me = next(part for part in order.participants if part.role == row.role)
+        rows: Rows = Inputs() if reading is None else self._rows(me, reading)
         cached_under = me.agreement or next(p.agreement for p in order.participants if p.agreement)
         role = kind.start(
             row.role,
@@ -245,6 +246,24 @@ class Running:
             computation=order.kind,
         )
         return node.datasets.read(dataset, me.columns, use=use)
+
+    def _rows(self, me: OrderParticipant, reading: Reading) -> Rows:
+        """The rows that `reading` gives, of one state of the data where the agreement names some.
+
+        The data are looked at before the role begins, whatever it has read in an earlier life, and
+        again after the last row: a change in between ends the role. Frames about rows that were
+        read until then may have left; the kind says what they tell, and there is no result.
+        """
+        if me.agreement is None:
+            return RowsOf(reading)
+        with self._node.store.transaction() as tx:
+            agreement = tx.get_one(AgreementRow, me.agreement)
+            dataset = self._node.datasets.get(tx, agreement.dataset)
+        versions = self._node.versions
+        covered = versions.covered(Agreement.model_validate(agreement.document), dataset)
+        if covered is None:
+            return RowsOf(reading)
+        return SteadyRows(RowsOf(reading), lambda: versions.verify_still(dataset, covered))
 
     def _version(self, me: OrderParticipant) -> str | None:
         """A name of the rows that our part of an order would read. None where nothing names them

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from contracts.evaluation import ClauseResult, Facts, Request, decide
 from contracts.odrl import Agreement, AtomicConstraint, Permission
-from contracts.planning import valid_until
+from contracts.planning import covered_versions, valid_until
 from contracts.profile import Operand
 from dataspace.store.tables import AgreementRow
 
@@ -72,6 +72,8 @@ def described(row: AgreementRow, now: datetime) -> dict[str, Any]:
         "renews": row.renews,
         "signed_by": [did for did, has_signed in signed.items() if has_signed],
         "use_count": row.use_count,
+        # None: the data as they are and as they change.
+        "covers_versions": covered_versions(Agreement.model_validate(row.document)),
         "sha256": row.document_h,
         "document": row.document,
     }

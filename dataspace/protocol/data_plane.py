@@ -150,9 +150,10 @@ class DataPlane:
     # ---- what leaves ------------------------------------------------------------------------
 
     def _outgoing(self, row: TransferRow) -> Outgoing:
+        sight = self._node.leaving.look(row)
         with self._node.store.transaction() as tx:
             stored = tx.get_one(TransferRow, row.pid)
-            refusal = self._node.leaving.refuse_now(tx, stored)
+            refusal = self._node.leaving.refuse_now(tx, stored, sight)
             agreement = tx.get_one(AgreementRow, row.agreement)
             dataset = self._node.datasets.get(tx, agreement.dataset)
         if refusal is not None:

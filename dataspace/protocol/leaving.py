@@ -21,11 +21,12 @@ from contracts.party import Party
 from contracts.planning import required_release
 from contracts.transfer import TERMINAL
 from contracts.transfer_strategy import PUSH, RAW_FORMATS
-from dataspace.computing.permission import consent_of, refusal_in
+from dataspace.computing.permission import refusal_in
 from dataspace.description import formats_of
 from dataspace.errors import Denied, InputRejected, ProtocolViolation, Unavailable
 from dataspace.identity.tokens import Member
 from dataspace.protocol.transfer_rows import endpoint_of, refusal_of
+from dataspace.sight import Sight, digests_of
 from dataspace.store.tables import AgreementRow, DatasetRow, TransferRow
 from dataspace.zones.recipients import told
 from ledger.entry import EntryType
@@ -67,14 +68,21 @@ class Leaving:
             endpoint_of(row, self._node.peers)
         row.purpose = message.purpose
 
-    def decide(self, tx: Session, row: TransferRow) -> Decision | None:
-        """The policy's answer about letting the rows leave, kept as evidence; None when an ended
-        agreement has ended the transfer already.
+    def look(self, row: TransferRow) -> Sight:
+        """What the source of a transfer's rows shows now; not in a transaction.
 
-        Raises Unavailable while the rows cannot be found.
+        Raises Unavailable while the rows cannot be read or are not what was published.
         """
+        with self._node.store.transaction() as tx:
+            agreement = tx.get_one(AgreementRow, row.agreement)
+            dataset = self._dataset(tx, row)
+        return self._node.versions.look(Agreement.model_validate(agreement.document), dataset)
+
+    def decide(self, tx: Session, row: TransferRow, sight: Sight) -> Decision | None:
+        """The policy's answer about letting the rows leave, kept as evidence; None when an ended
+        agreement has ended the transfer already."""
         agreement = tx.get_one(AgreementRow, row.agreement)
-        facts = self._facts(tx, row, agreement, earlier_uses=agreement.use_count)
+        facts = self._facts(tx, row, agreement, sight, earlier_uses=agreement.use_count)
         ended = refusal_of(agreement)
         if ended is not None:
             self.record_decision(tx, row, agreement, facts, ended)
@@ -84,7 +92,7 @@ class Leaving:
         self.record_decision(tx, row, agreement, facts, refusal_in(decision))
         return decision
 
-    def refuse_now(self, tx: Session, row: TransferRow) -> Denied | None:
+    def refuse_now(self, tx: Session, row: TransferRow, sight: Sight) -> Denied | None:
         """Why rows that were permitted may not be given any more; the transfer is then ended.
 
         None means that the permit still holds: it was counted when it was given, and is not again.
@@ -97,7 +105,7 @@ class Leaving:
             )
         else:
             earlier = max(0, agreement.use_count - 1)
-            facts = self._facts(tx, row, agreement, earlier_uses=earlier)
+            facts = self._facts(tx, row, agreement, sight, earlier_uses=earlier)
             refusal = refusal_of(agreement) or refusal_in(_ask(row, agreement, facts))
             if refusal is not None:
                 self.record_decision(tx, row, agreement, facts, refusal)
@@ -130,6 +138,7 @@ class Leaving:
             recipients=told(facts.recipient_role, facts.recipient_zones),
             categories=(facts.grade,) if facts.grade else None,
             legal_basis="consent" if facts.consent else None,
+            inputs_c=digests_of(facts.content_version),
             privacy_spend=float(facts.epsilon_spent) if facts.epsilon_spent else None,
         )
         if refusal is None:
@@ -152,7 +161,13 @@ class Leaving:
             ) from err
 
     def _facts(
-        self, tx: Session, row: TransferRow, agreement: AgreementRow, *, earlier_uses: int
+        self,
+        tx: Session,
+        row: TransferRow,
+        agreement: AgreementRow,
+        sight: Sight,
+        *,
+        earlier_uses: int,
     ) -> Facts:
         dataset = self._dataset(tx, row)
         document, now = Agreement.model_validate(agreement.document), datetime.now(UTC)
@@ -162,11 +177,12 @@ class Leaving:
             recipient_role=row.peer_kind,
             recipient_zones=self._node.zones.zones_of(row.peer, document, now),
             grade=dataset.grade,
-            consent=consent_of(self.source(dataset)),
+            consent=sight.consent,
             # What waits for a person's approval does not become an agreement without it.
             approved=True,
             # Exactly what the data plane applies; where it cannot, no row is given.
             release=required_release(document, row.format),
+            content_version=sight.content_version,
         )
 
     def _dataset(self, tx: Session, row: TransferRow) -> DatasetRow:

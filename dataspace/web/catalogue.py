@@ -98,6 +98,18 @@ def withdraw(node: CurrentNode, dataset_id: str) -> dict[str, str]:
     return {"withdrawn": dataset_id}
 
 
+@owner_router.get("/datasets/{dataset_id}/versions")
+def versions(node: CurrentNode, dataset_id: str) -> list[dict[str, Any]]:
+    """The states of a dataset that were noticed, the newest first."""
+    return node.versions.versions(dataset_id)
+
+
+@owner_router.post("/datasets/{dataset_id}/check")
+def check(node: CurrentNode, dataset_id: str) -> dict[str, Any]:
+    """Look at a dataset's source now: has it changed, and is it still what was published?"""
+    return node.versions.check(dataset_id)
+
+
 @owner_router.post("/catalog")
 def peer_catalog(node: CurrentNode, query: CatalogQuery) -> dict[str, Any]:
     """The catalogue of another node, as it shows it to this one."""

@@ -27,7 +27,7 @@ from dataspace.web.positions import Index, Position
 from privacy.kinds import KINDS
 
 # Housekeeping that always waits for its time is nothing an owner has to know of.
-PLANNED = ("tidy", "renew-membership", "look-after-zones")
+PLANNED = ("tidy", "renew-membership", "look-at-dataset", "look-after-zones")
 
 router = APIRouter(prefix="/api", tags=["owner's API"], dependencies=[Owner])
 
@@ -78,6 +78,7 @@ def status(node: CurrentNode) -> dict[str, Any]:
             "post_quantum_vkey": node.evidence.post_quantum_vkey,
             "rotating": node.rotation.in_progress(),
         },
+        "datasets_in_trouble": node.versions.troubles(),
         "processes": [
             {
                 "id": row.id,

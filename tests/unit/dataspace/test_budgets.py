@@ -22,6 +22,7 @@ from dataspace.computing.permission import Judgement, judge, request_of
 from dataspace.identity.tokens import Identity
 from dataspace.judging import AgreementJudge
 from dataspace.store.engine import Store
+from dataspace.sight import Sight
 from dataspace.store.tables import AgreementRow, DatasetRow
 from ledger.audit import Fact, Finding
 from ledger.entry import Entry, EntryType, SealedEntry, seal, uuid7
@@ -167,6 +168,7 @@ def judged(asked: ComputationOrder, before: str, source: Path) -> Judgement:
             content_version="1",
             created_at=0.0,
         ),
+        Sight(consent=None, content_version=None),
         recipient_kind="consumer",
         recipient_zones=(),
         epsilon_spent=Decimal(before),

@@ -107,16 +107,19 @@ def test_a_source_that_is_gone_keeps_a_request_waiting_until_it_is_back(tmp_path
         source, away = tmp_path / "rows.csv", tmp_path / "away.csv"
         source.rename(away)
         pid = pair.begin()
-        pair.wait(lambda: "503" in str(last_error(pair)))
+        pair.wait(lambda: "cannot be read at the moment" in str(last_error(pair)))
+        (trouble,) = pair.provider.versions.troubles()
+        assert "rows.csv" in trouble["sentence"]
         away.rename(source)
         pair.wait_for(pid, "COMPLETED")
+        assert pair.provider.versions.troubles() == []
 
 
 def last_error(pair: Pair) -> str | None:
-    """Of the consumer's only process, the delivery of its request."""
-    with pair.consumer.store.transaction() as tx:
-        (row,) = tx.exec(select(ProcessRow)).all()
-        return row.last_error
+    """Of the provider's only process, the step in which it decides."""
+    with pair.provider.store.transaction() as tx:
+        errors = [row.last_error for row in tx.exec(select(ProcessRow)).all()]
+        return errors[0] if errors else None
 
 
 def test_a_withdrawn_dataset_still_serves_the_agreements_about_it(tmp_path: Path) -> None:
