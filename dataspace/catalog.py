@@ -117,7 +117,7 @@ class Datasets:
         verify_formats(offer, asked.formats, grade)
         self._node.zones.heed(offer)
         # Before the rows are read: what changes meanwhile is a change of this version.
-        content_version = source.version()
+        content_version = self._node.versions.named(source)
         found = inspect(
             source,
             columns,
@@ -148,6 +148,7 @@ class Datasets:
                 raise InputRejected(f"a dataset {asked.id!r} is {how}", remedy="choose another id")
             tx.add(row)
             tx.add(first_version(row))
+            self._node.versions.follow(tx, row)
             self._node.sharing.follow(tx, row.id, followed)
             self._record(tx, row)
         return {
