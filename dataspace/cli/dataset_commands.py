@@ -17,7 +17,7 @@ from dataspace.cli.dataset_words import (
     print_published,
     print_remarks,
 )
-from dataspace.cli.policy_commands import written
+from dataspace.cli.policy_commands import given
 from dataspace.cli.shared import (
     HOME,
     HomeOption,
@@ -31,6 +31,15 @@ from dataspace.errors import InputRejected
 
 app = typer.Typer()
 dataset_app = typer.Typer(help="Publish data under an offer.", no_args_is_help=True)
+
+SettingOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="a parameter that a zone's policy leaves open, as NAME=VALUE"),
+]
+ZoneOption = Annotated[
+    list[str] | None,
+    typer.Option(help="only for members of this zone; repeatable, one of them is enough"),
+]
 
 _COMPARISONS: Final = {
     "=": "eq",
@@ -63,9 +72,8 @@ def publish(
     except OSError as err:
         raise InputRejected(f"the publication {file} cannot be read") from err
     body = parse_policy(text)
-    source = str(body.get("source", ""))
-    if source and not _is_url(source):
-        body["source"] = str((file.parent / source).expanduser().resolve())
+    if isinstance(body.get("source"), str):
+        body["source"] = located(body["source"], beside=file.parent)
     with Client.of_home(home) as node:
         made = node.call("POST", "/api/datasets", body)
     show(made, as_json, lambda: print_published(str(body.get("id", "")), made))
@@ -87,9 +95,12 @@ def dataset_add(
     policy: Annotated[
         Path | None,
         typer.Option(
-            help="a policy in YAML or JSON, instead of the options that say what is allowed"
+            help="a policy in YAML or JSON, instead of the options that say what is allowed; or "
+            "zone:ZONE/POLICY, one that a zone shares"
         ),
     ] = None,
+    set_: SettingOption = None,
+    zone: ZoneOption = None,
     id_column: Annotated[
         list[str] | None,
         typer.Option(
@@ -157,6 +168,8 @@ def dataset_add(
              --group district --allow psi-cardinality/1 --purpose public-health-research
     Example: dataspace dataset add parks parks.csv --id name --class name=open --confirmed
              --policy open.yaml --format HttpData-PULL
+    Example: dataspace dataset add orders orders.csv --id firm
+             --policy zone:qianhai-ftz/standard --set purposes=supply-chain
     """
     columns = [
         *_columns(id_column, "identifier", "canonicaliser"),
@@ -185,14 +198,15 @@ def dataset_add(
     with Client.of_home(home) as node:
         made = node.publish(
             dataset,
-            source if _is_url(source) else Path(source).resolve(),
+            located(source),
             _with_classes(columns, class_),
             title=title,
             description=description,
             grade=grade,
             formats=format_ or (),
             terms=None if policy is not None else terms,
-            policy=None if policy is None else written(policy),
+            policy=None if policy is None else given(node, policy, set_),
+            zones=zone or [],
             title_zh=title_zh,
             description_zh=description_zh,
             theme=theme,
@@ -273,7 +287,14 @@ def dataset_withdraw(
 @reported
 def dataset_policy(
     dataset: Annotated[str, typer.Argument(help="its id in the catalogue")],
-    policy: Annotated[Path, typer.Argument(help="a policy in YAML or JSON")],
+    policy: Annotated[
+        Path,
+        typer.Argument(
+            help="a policy in YAML or JSON, or zone:ZONE/POLICY, one that a zone shares"
+        ),
+    ],
+    set_: SettingOption = None,
+    zone: ZoneOption = None,
     format_: Annotated[
         list[str] | None,
         typer.Option("--format", help="let the rows leave from now on in these formats alone"),
@@ -282,8 +303,8 @@ def dataset_policy(
     as_json: JsonOption = False,
 ) -> None:
     """Offer a dataset under another policy; agreements keep theirs."""
-    asked = {"policy": written(policy), "formats": format_}
     with Client.of_home(home) as node:
+        asked = {"policy": given(node, policy, set_), "formats": format_, "zones": zone or []}
         found = node.call("PUT", f"/api/datasets/{dataset}/policy", asked)
     show(found, as_json, lambda: say(dataset, head="offered anew", style="green"))
 
@@ -354,9 +375,12 @@ def _filter(left: str, operator: str, right: str | list[str] | None) -> dict[str
     return {"leftOperand": left, "operator": operator, "rightOperand": right}
 
 
-def _is_url(source: str) -> bool:
+def located(source: str, beside: Path = Path()) -> str:
+    """A source as any directory knows it: a URL as it is, a path (in `beside`) made absolute."""
     # One letter and a colon is a Windows drive, not a scheme.
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", source) is not None
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", source) is not None:
+        return source
+    return str((beside / Path(source).expanduser()).resolve())
 
 
 def _columns(named: list[str] | None, role: str, option: str | None) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from dataspace.cli import app
 from dataspace.client import ApiError, Refused
 
-from .conftest import DISTRICT, PURPOSE, RESIDENT_ID, City, terms
+from .conftest import DISTRICT, PURPOSE, RESIDENT_ID, City
 from .test_faults import run_audit
 
 ZONE = "qianhai-park"
@@ -55,10 +55,10 @@ def zones_in_credential(city: City, node: str) -> list[str]:
     return zones
 
 
-def run(city: City, *arguments: str) -> Any:
-    """What a command about zones prints at the insurer's node."""
+def command(city: City, *arguments: str) -> Any:
+    """What a command prints at the insurer's node."""
     home = str(city.node("insurer").home.path)
-    result = CliRunner().invoke(app, ["zone", *arguments, "--home", home, "--json"])
+    result = CliRunner().invoke(app, [*arguments, "--home", home, "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
@@ -73,9 +73,18 @@ def test_members_of_a_zone_see_and_use_its_data_until_they_are_expelled(
     city: City, park: str, http: httpx2.Client
 ) -> None:
     insurer, did = city.node("insurer"), city.node("institute").did
-    insurer.client.publish(
-        "zone-contracts", city.data / "contracts.csv", COLUMNS, terms=terms(), zones=[park]
+    source = str(city.data / "contracts.csv")
+    columns = (
+        "--id",
+        "resident_id=resident-id/1",
+        "--value",
+        "amount_cents",
+        "--group",
+        "district",
     )
+    allowed = ("--allow", "psi-cardinality/1", "--purpose", PURPOSE, "--min-cohort", "5")
+    added = ("zone-contracts", source, *columns, *allowed, "--zone", park)
+    command(city, "dataset", "add", *added)
     assert not listed(city, "institute", "zone-contracts")
     with pytest.raises(Refused) as refused:
         city.consumer.negotiate(insurer.url, "zone-contracts")
@@ -144,9 +153,9 @@ def test_a_dataset_follows_a_policy_its_zone_shares_until_that_changes(
     file = tmp_path / "standard.yaml"
     shared = "use: [compute-only, zone-members]\nwith:\n  zones: [{}]\n  min_cohort: {}\n"
     file.write_text(shared.format(park, 20), encoding="utf-8")
-    assert run(city, "policy", "put", park, "standard", str(file))["number"] == 1
+    assert command(city, "zone", "policy", "put", park, "standard", str(file))["number"] == 1
     needed = ["computations", "purposes", "not_after"]
-    (shown,) = run(city, "policy", "list", park)
+    (shown,) = command(city, "zone", "policy", "list", park)
     assert shown["open_parameters"] == needed
 
     until = (datetime.now(UTC) + timedelta(days=30)).isoformat(timespec="seconds")
@@ -164,21 +173,25 @@ def test_a_dataset_follows_a_policy_its_zone_shares_until_that_changes(
     made = insurer.client.publish("zone-standard", source, COLUMNS, policy=policy)
     assert park in json.dumps(made["dataset"]["hasPolicy"])
 
-    check = ("policy", "check")
+    check = ("zone", "policy", "check")
     followed = {"dataset": "zone-standard", "zone": park, "policy": "standard", "follows": 1}
-    assert run(city, *check) == [{**followed, "current": 1, "outdated": False}]
+    assert command(city, *check) == [{**followed, "current": 1, "outdated": False}]
     file.write_text(shared.format(park, 30), encoding="utf-8")
-    assert run(city, "policy", "put", park, "standard", str(file))["number"] == 2
-    assert run(city, *check) == [{**followed, "current": 2, "outdated": True}]
+    assert command(city, "zone", "policy", "put", park, "standard", str(file))["number"] == 2
+    assert command(city, *check) == [{**followed, "current": 2, "outdated": True}]
     # The offer is what it was until its owner changes it.
     (now,) = (
         one for one in insurer.client.call("GET", "/api/datasets") if one["@id"] == "zone-standard"
     )
     assert now["hasPolicy"] == made["dataset"]["hasPolicy"]
-    insurer.client.call("PUT", "/api/datasets/zone-standard/policy", {"policy": policy})
-    assert run(city, *check)[0]["outdated"] is False
+    settings = [
+        f"{name}={','.join(one) if isinstance(one, list) else one}" for name, one in given.items()
+    ]
+    options = [part for one in settings for part in ("--set", one)]
+    command(city, "dataset", "policy", "zone-standard", f"zone:{park}/standard", *options)
+    assert command(city, *check)[0]["outdated"] is False
     insurer.client.withdraw("zone-standard")
-    assert run(city, *check) == []
+    assert command(city, *check) == []
 
 
 def test_what_a_zone_shares_has_to_be_a_policy_that_can_do_what_it_says(
