@@ -1,7 +1,6 @@
 """A publication to begin with: what a look at a source proposes, in YAML to be edited.
 
-For `dataspace source inspect`: `propose` looks, `proposal_lines` says what it saw, `write_draft` is
-the file for `dataspace publish --file`.
+For `dataspace source inspect --publication FILE`, which hands over what it saw.
 """
 
 from __future__ import annotations
@@ -11,35 +10,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.classification import (
-    SAMPLE_ROWS,
-    ClassProposal,
-    ColumnClass,
-    GradeProposal,
-    propose_classes,
-    propose_grade,
-)
-from connectors.identifiers import InvalidIdentifier, canonicalise
+from connectors.classification import ClassProposal, ColumnClass, GradeProposal
 from contracts.vocabulary import CONSENT, FREQUENCIES, LEGAL_BASES, THEMES
 from dataspace.bounds import allowances
+from dataspace.errors import InputRejected
 from dataspace.inspection import MAX_GROUPS
 
-_CANONICALISERS: Final = (
-    "resident-id/1",
-    "mobile/1",
-    "uscc/1",
-    "plate/1",
-    "passport/1",
-    "email/1",
-)
-_SHARE: Final = 0.5
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,15}\.([0-9]{1,9})")
+# What a column of texts, each another, can at most be.
+_KEY: Final = ("role: identifier", "canonicaliser: text/1")
 # For so long an offer is proposed to hold.
 _DAYS: Final = 365
 _LOCAL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -47,50 +33,35 @@ _LOCAL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look at a source proposes: a class for every column and a grade for the whole."""
+    """What a look at a source found: a few of its rows (none of one that keeps consents), and what
+    is proposed: a class for every column, a grade, canonicalisers for some columns."""
 
     location: str
     schema: pa.Schema
     sample: pa.Table
     classes: Mapping[str, ClassProposal]
     grade: GradeProposal
+    canonicalisers: Mapping[str, str]
     keeps_consents: bool
-
-
-def propose(
-    location: str,
-    schema: pa.Schema,
-    sample: pa.RecordBatch | pa.Table,
-    *,
-    now: datetime,
-    rows: int | None = None,
-    keeps_consents: bool = False,
-) -> Seen:
-    """What is proposed for the source at `location`, by up to 200 of its rows.
-
-    `sample` may lack columns, and has none of a source that keeps consents; `rows` is how many
-    there are in all, None where nobody counted.
-    """
-    table = pa.Table.from_batches([sample]) if isinstance(sample, pa.RecordBatch) else sample
-    table = table.slice(0, SAMPLE_ROWS)
-    classes = propose_classes(schema, table, today=now.date())
-    return Seen(location, schema, table, classes, propose_grade(classes, rows=rows), keeps_consents)
-
-
-def proposal_lines(seen: Seen) -> Iterator[str]:
-    """What was proposed and why, one sentence a line, English and Chinese."""
-    for name, one in seen.classes.items():
-        yield f"{name}: {one.column_class}, because {one.reason} · {one.reason_zh}"
-    grade = seen.grade
-    yield f"grade {grade.grade} {grade.grade.chinese}: {grade.reason} · {grade.reason_zh}"
-    for en, zh in allowances(grade.grade, _classes(seen)):
-        yield f"  {en} · {zh}"
 
 
 def write_draft(seen: Seen, *, now: datetime) -> str:
     """A publication of the source in YAML that `dataspace publish --file` takes once the purposes
     are filled in. A column that fits no role stands in it as a comment."""
     return "\n".join(_lines(seen, now)) + "\n"
+
+
+def save_draft(path: Path, seen: Seen, *, now: datetime) -> None:
+    """Write the draft where no file is yet. Raises InputRejected for one that is there."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(write_draft(seen, now=now))
+    except FileExistsError as err:
+        raise InputRejected(
+            f"there is a file {path} already", remedy="name another one, or move it away"
+        ) from err
+    except OSError as err:
+        raise InputRejected(f"the publication {path} cannot be written: {err.strerror}") from err
 
 
 def _lines(seen: Seen, now: datetime) -> Iterator[str]:
@@ -129,7 +100,7 @@ def _lines(seen: Seen, now: datetime) -> Iterator[str]:
 def _columns(seen: Seen) -> Iterator[str]:
     for name, proposal in seen.classes.items():
         role = _role(name, seen)
-        fields = [f"name: {_text(name)}", *(role or ("role: value",))]
+        fields = [f"name: {_text(name)}", *(role or _KEY)]
         fields.append(f"class: {proposal.column_class}")
         comment = "" if role is not None else "# "
         yield f"  {comment}- {{{', '.join(fields)}}}  # {proposal.reason} · {proposal.reason_zh}"
@@ -140,7 +111,8 @@ def _role(name: str, seen: Seen) -> tuple[str, ...] | None:
     cells = _cells(seen.sample, name)
     column_class = seen.classes[name].column_class
     if column_class is ColumnClass.IDENTIFIER:
-        return "role: identifier", f"canonicaliser: {_canonicaliser(cells)}"
+        canonicaliser = seen.canonicalisers.get(name, "text/1")
+        return "role: identifier", f"canonicaliser: {canonicaliser}"
     if cells and not _is_code(cells):
         decimals = [_decimals(cell) for cell in cells]
         if -1 not in decimals:
@@ -164,21 +136,6 @@ def _is_code(cells: Sequence[str]) -> bool:
     """Whether whole numbers are codes: all of one length above four, as of districts."""
     whole = all(map(_WHOLE.fullmatch, cells))
     return whole and len(cells[0]) > 4 and len({len(cell) for cell in cells}) == 1
-
-
-def _canonicaliser(cells: Sequence[str]) -> str:
-    for name in _CANONICALISERS:
-        if sum(_is_one(name, cell) for cell in cells) > _SHARE * len(cells):
-            return name
-    return "text/1"
-
-
-def _is_one(canonicaliser: str, cell: str) -> bool:
-    try:
-        canonicalise(canonicaliser, cell)
-    except InvalidIdentifier:
-        return False
-    return True
 
 
 def _basis(seen: Seen) -> Iterator[str]:

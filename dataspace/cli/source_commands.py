@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,9 +17,12 @@ from dataspace.cli.shared import JsonOption, err, reported, say, show
 from dataspace.errors import InputRejected
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from connectors.classification import ClassProposal, GradeProposal
     from connectors.preview import MatchPreview
     from connectors.quality import ColumnReport, IdentifierReport, TableReport
+    from connectors.source import Source
     from connectors.use import Use
 
 app = typer.Typer(
@@ -38,6 +42,9 @@ def inspect(
             "NAME:value for numbers; repeatable"
         ),
     ] = None,
+    publication: Annotated[
+        Path | None, typer.Option(help="write a publication to begin with into this file")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What a source holds, how it is kept, and how good it is, column by column.
@@ -45,6 +52,7 @@ def inspect(
     Identifiers, classes and a grade are proposed; a person confirms them when publishing.
 
     Example: dataspace source inspect residents.csv --column amount:value
+             --publication residents.yaml
     """
     from connectors import quality
     from connectors.classification import propose_classes, propose_grade
@@ -62,6 +70,8 @@ def inspect(
         report = quality.inspect(source, identifiers, values=values, use=use, progress=progress)
     classes = propose_classes(source.schema(), cells, today=use.at.date())
     grade = propose_grade(classes, rows=report.rows)
+    if publication is not None:
+        _save_publication(publication, url, source, cells, classes, grade, identifiers)
     kept = dict(source.description())
 
     found = report.to_json() | {
@@ -110,6 +120,31 @@ def preview(
             progress=progress,
         )
     show(seen.to_json(), as_json, lambda: _render_preview(seen))
+
+
+def _save_publication(
+    path: Path,
+    url: str,
+    source: Source,
+    cells: pa.Table,
+    classes: Mapping[str, ClassProposal],
+    grade: GradeProposal,
+    canonicalisers: Mapping[str, str],
+) -> None:
+    from connectors.source import ConsentedSource
+    from dataspace.cli.dataset_commands import located
+    from dataspace.cli.publication_draft import Seen, save_draft
+
+    seen = Seen(
+        location=located(url),
+        schema=source.schema(),
+        sample=cells,
+        classes=classes,
+        grade=grade,
+        canonicalisers=canonicalisers,
+        keeps_consents=isinstance(source, ConsentedSource),
+    )
+    save_draft(path, seen, now=datetime.now(UTC))
 
 
 def _own_use(purpose: str) -> Use:

@@ -1,6 +1,7 @@
 """The publication that a look at a source proposes."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -8,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.classification import Grade
+from connectors.classification import Grade, propose_classes, propose_grade
+from connectors.quality import propose_canonicalisers
 from contracts.authoring import parse_policy
-from dataspace.cli.publication_draft import Seen, proposal_lines, propose, write_draft
+from dataspace.cli.publication_draft import Seen, save_draft, write_draft
+from dataspace.errors import InputRejected
 from dataspace.publication import Publication
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
@@ -27,8 +30,23 @@ TABLE = pa.table(
 )
 
 
-def seen(location: str = "data/residents.csv", **options: Any) -> Seen:
-    return propose(location, TABLE.schema, TABLE, now=NOW, **options)
+def seen(
+    location: str = "data/residents.csv",
+    table: pa.Table = TABLE,
+    *,
+    rows: int | None = None,
+    keeps_consents: bool = False,
+) -> Seen:
+    classes = propose_classes(table.schema, table, today=NOW.date())
+    return Seen(
+        location=location,
+        schema=table.schema,
+        sample=table,
+        classes=classes,
+        grade=propose_grade(classes, rows=rows),
+        canonicalisers=propose_canonicalisers(table),
+        keeps_consents=keeps_consents,
+    )
 
 
 def read(draft: str) -> dict[str, Any]:
@@ -59,7 +77,7 @@ def test_a_draft_says_why_and_what_may_then_be_allowed_in_both_languages() -> No
     assert (
         "more than half of the cells are identity numbers · 超过半数的单元格为身份证号码" in draft
     )
-    assert "# - {name: note, role: value, class: business}" in draft
+    assert "# - {name: note, role: identifier, canonicaliser: text/1, class: business}" in draft
     assert "Sensitive personal data without consents need one (PIPL 13)" in draft
     assert "legal_basis: contract | statutory-duty" in draft
     assert "分类经人工确认后" in draft
@@ -67,13 +85,14 @@ def test_a_draft_says_why_and_what_may_then_be_allowed_in_both_languages() -> No
     assert "legal_basis: consent | contract" in kept
 
 
-def test_what_was_seen_is_said_line_by_line() -> None:
-    lines = list(proposal_lines(seen(rows=20_000)))
-    assert lines[0].startswith("resident_id: identifier, because more than half of the cells are")
-    assert any(
-        line.startswith("grade important 重要: sensitive data about 10,000") for line in lines
-    )
-    assert lines[-2].strip() == "A person approves every agreement. · 每份协议须经人工审批。"
+def test_a_draft_never_overwrites_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "publication.yaml"
+    save_draft(path, seen(), now=NOW)
+    assert read(path.read_text(encoding="utf-8"))["id"] == "residents"
+    path.write_text("mine", encoding="utf-8")
+    with pytest.raises(InputRejected, match="already"):
+        save_draft(path, seen(), now=NOW)
+    assert path.read_text(encoding="utf-8") == "mine"
 
 
 def test_many_people_make_the_draft_one_of_important_data() -> None:
@@ -104,7 +123,6 @@ def test_whatever_columns_and_files_are_called_the_draft_reads_back(
     name: str, location: str
 ) -> None:
     table = pa.table({name: [1, 2, 3]})
-    found = propose(location, table.schema, table, now=NOW)
-    written = read(write_draft(found, now=NOW))
+    written = read(write_draft(seen(location, table), now=NOW))
     assert written["source"] == location
     assert [one["name"] for one in written["columns"] or ()] in ([name], [])
