@@ -67,9 +67,12 @@ def decide_on_trial(node: Node, asked: UseOnTrial) -> Decision:
     Raises NotFound for an unknown dataset or agreement, InputRejected for a policy that is none.
     """
     policy, known = _policy_and_facts(node, asked)
+    recipient = asked.recipient or policy.assignee
+    if recipient is not None and asked.policy is None:
+        known["recipient_zones"] = node.zones.zones_of(recipient, policy, datetime.now(UTC))
     request = Request(
         action="use",
-        assignee=asked.recipient or policy.assignee or node.did,
+        assignee=recipient or node.did,
         purpose=asked.purpose,
         computation=asked.computation,
         min_cohort=asked.min_cohort,
