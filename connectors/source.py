@@ -64,6 +64,7 @@ OPENERS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mysql", "mariadb"), "connectors.database_mysql:open_mysql"),
     # With a dialect of SQLAlchemy after it: sql+oracle+oracledb:
     "sql": "connectors.database_sqlalchemy:open_other",
+    "joined": "connectors.joined:open_joined",
     "file": "connectors.files:open_file",
     "personal+file": "connectors.personal:open_personal_file",
     "vault": "connectors.vault:open_vault",
