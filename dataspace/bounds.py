@@ -43,6 +43,8 @@ class Bounded:
     confirmed: bool
     legal_basis: str | None
     personal: bool
+    # By which rows may be chosen although they are not published.
+    filterable: tuple[str, ...] = ()
 
     def columns_of(self, *classes: ColumnClass) -> list[str]:
         return [name for name, one in self.classes.items() if one in classes]
@@ -200,7 +202,8 @@ def _verify_rows(bounded: Bounded, offer: Offer, formats: Sequence[str]) -> None
 
 def _named_openly(bounded: Bounded, offer: Offer, format_: str) -> list[str]:
     """The identifiers that leave as they are, by the rules that are applied to such rows."""
-    release = parse_rules(required_release(offer, format_), tuple(bounded.classes))
+    rules = required_release(offer, format_)
+    release = parse_rules(rules, tuple(bounded.classes), filterable=bounded.filterable)
     covered = {
         name
         for name, rule in release.cells.items()

@@ -23,6 +23,7 @@ from contracts.vocabulary import CONFIRMED
 from dataspace.bounds import Bounded, verify_basis_known
 from dataspace.errors import InputRejected
 from dataspace.publication import ColumnSpec
+from dataspace.releasing import block_columns
 from dataspace.store.tables import DatasetRow
 
 
@@ -91,6 +92,7 @@ def bounded_by(row: DatasetRow, *, personal: bool) -> Bounded:
         confirmed=row.classification == CONFIRMED,
         legal_basis=row.legal_basis,
         personal=personal,
+        filterable=tuple(block_columns(row)),
     )
 
 

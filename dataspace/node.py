@@ -41,6 +41,7 @@ from dataspace.protocol.leaving import Leaving
 from dataspace.protocol.negotiations import Negotiations
 from dataspace.protocol.proposals import Proposals
 from dataspace.protocol.transfers import Transfers
+from dataspace.returns import Returns
 from dataspace.rotation import Rotation
 from dataspace.settings import Home, ParticipantKind
 from dataspace.store.engine import Store
@@ -136,6 +137,7 @@ class Node:
         self.deciding = Deciding(self)
         self.leaving = Leaving(self)
         self.data_plane = DataPlane(self)
+        self.returns = Returns(self)
         self.transfers = Transfers(self)
         self.sessions = Sessions(self.peers)
         self.workers = compute_backend(
@@ -264,6 +266,7 @@ class Node:
             **self.negotiations.handlers(),
             **self.deciding.handlers(),
             **self.data_plane.handlers(),
+            **self.returns.handlers(),
             **self.transfers.handlers(),
             **self.computations.handlers(),
             **self.tidying.handlers(),

@@ -108,6 +108,9 @@ class Settings(BaseSettings):
         ge=1.0,
         description="how often datasets are looked at for changes; else by how often they change",
     )
+    data_token_s: float = Field(
+        default=600.0, ge=1.0, le=86400.0, description="how long rows can be fetched with a token"
+    )
     max_rows: int = Field(default=20_000_000, ge=1, description="rows one computation may read")
     worker_processes: int | None = Field(
         default=None, ge=1, le=1024, description="processes that compute; one a processor"

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from contracts.transfer_strategy import PULL, PUSH
+from dataspace.cli.return_commands import print_deliveries
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client, Refused
 from dataspace.errors import Unavailable
@@ -109,7 +110,12 @@ def show_(transfer: TransferArgument, home: HomeOption = HOME, as_json: JsonOpti
     """One transfer: where it stands, why, and what it moved."""
     with Client.of_home(home) as node:
         found = node.call("GET", f"/api/transfers/{transfer}")
-    show(found, as_json, lambda: _print(found))
+
+    def render() -> None:
+        _print(found)
+        print_deliveries(found["deliveries"])
+
+    show(found, as_json, render)
 
 
 @app.command()

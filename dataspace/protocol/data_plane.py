@@ -1,70 +1,73 @@
 """The data plane of transfers without a computation: rows as CSV, fetched or sent, with a digest.
 
-What leaves is written to the provider's disk first (`outgoing/`): a broken row is found before the
-first byte goes out, the digest is known, and a repetition gives the same rows, so that one permit
-is for one state of the data. Rows that need consent are the exception: each time they are given
-they are read again, as somebody may have withdrawn. What comes is written to `received/`.
+`rows_out` writes what leaves, `rows_in` keeps what comes, `rows_moving` carries it between nodes;
+here is who may, and what is noted of it.
 """
 
 from __future__ import annotations
 
 import hmac
-import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-import httpx2
-import pyarrow as pa
-import structlog
-from pyarrow import csv
 from sqlmodel import Session
 
-from connectors.conditions import Where
-from connectors.errors import ConnectorError
-from connectors.source import ConsentedSource, Source
-from connectors.table import batches
-from connectors.use import Use
 from contracts import messages as dsp
+from contracts.odrl import Agreement
 from contracts.party import Party
 from contracts.transfer import TransferState
 from contracts.transfer_strategy import PULL, PUSH
-from dataspace.catalog import conditions_of
-from dataspace.errors import InputRejected, NotFound, ProtocolViolation, Unavailable
-from dataspace.identity.did import verify_public_address
+from dataspace.errors import Denied, NotFound, Superseded, Unauthenticated, Unavailable
+from dataspace.identity.tokens import Member
 from dataspace.outbound import within
-from dataspace.processes import LEASE_S, Handler, Pool, Process
-from dataspace.protocol.transfer_rows import endpoint_of, token_hash
-from dataspace.protocol.transit import CHUNK_BYTES, Digesting, Incoming, fresh_file, sweep
-from dataspace.store.tables import AgreementRow, DatasetRow, TransferRow
+from dataspace.processes import FIRST_RETRY_S, LEASE_S, Handler, Later, Pool, Process
+from dataspace.protocol.rows_in import Delivery, RowsIn, Sending
+from dataspace.protocol.rows_moving import Moving
+from dataspace.protocol.rows_out import BeingWritten, RowsOut, Written, pieces, still_there
+from dataspace.protocol.transfer_rows import commitment_of, start_address, token_hash
+from dataspace.protocol.transit import CHUNK_BYTES, Incoming, sweep
+from dataspace.store.tables import AgreementRow, DeliveryRow, TransferRow
 from ledger.entry import EntryType
 
 if TYPE_CHECKING:
     from dataspace.node import Node
 
-log = structlog.get_logger("dataspace.data_plane")
-
 MOVE = "move-rows"
-# One attempt ends before another worker may take the work over.
+# One attempt ends before another worker may take the work over; the next goes on from there.
 MOVE_S = LEASE_S - 20.0
-CSV_TYPE = "text/csv; charset=utf-8"
 # One sentence for a wrong token and a transfer that is over, so that neither is told.
 _NOTHING_HERE = "there is nothing to fetch or send here with this token"
-# The other side may have suspended or ended the transfer, with its word about that on the way.
-_WORD_MAY_COME = frozenset({401, 403, 404, 410, 429})
 
 
 @dataclass(frozen=True)
 class Outgoing:
-    """Rows that may be given now: how many bytes, their `Content-Digest`, and the bytes once."""
+    """Rows that may be given now, and their bytes from one on, for as long as they may."""
 
-    size: int
-    digest: str
-    chunks: Iterator[bytes]
+    written: Written
+    verify_started: Callable[[], None]
+
+    def chunks(self, begin_at: int = 0) -> Iterator[bytes]:
+        """Yields the bytes once. Raises Unavailable as soon as the transfer is interrupted."""
+        for piece in pieces(self.written, begin_at):
+            self.verify_started()
+            yield piece
+
+    def close(self) -> None:
+        """Where the bytes are not asked for."""
+        self.written.file.close()
+
+
+@dataclass(frozen=True)
+class Received:
+    """What has come of rows that a provider pushes: bytes, the digest of the whole, or all."""
+
+    there: int
+    digest: str | None
+    complete: bool
 
 
 class DataPlane:
@@ -72,80 +75,140 @@ class DataPlane:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._lock = threading.Lock()
-        self._being_written: set[str] = set()
+        self.rows_out, self._rows_in = RowsOut(node), RowsIn(node)
+        self.moving = Moving(node, self._rows_in, call_s=MOVE_S)
+        self._being_written, self._being_received = BeingWritten(), BeingWritten()
         for directory in ("outgoing", "received"):
             sweep(node.home.path / directory)
 
     def handlers(self) -> dict[str, Handler]:
         return {MOVE: Handler(self._move, self._failed, Pool.PEERS)}
 
+    # ---- for peers --------------------------------------------------------------------------
+
     def serve(self, pid: str, token: str) -> Outgoing:
         """What a consumer may fetch with `token`.
 
-        Raises NotFound for a wrong token or a transfer that has ended, Unavailable while it is
-        suspended or the rows cannot be read, Denied where the policy no longer lets them leave.
+        Raises NotFound for a wrong token or a transfer that has ended, Unauthenticated for a token
+        that has, Unavailable while the transfer is suspended or the rows cannot be read, Denied
+        where the policy no longer lets them leave.
         """
-        return self._outgoing(self._granted(pid, token, Party.PROVIDER, PULL))
+        row = self._granted(pid, token, Party.PROVIDER, PULL)
+        if row.token_until is not None and row.token_until < time.time():
+            raise Unauthenticated(
+                "this token has ended",
+                remedy="ask for another at the refreshEndpoint of the data address",
+            )
+        return self._outgoing(row)
+
+    def renew(self, pid: str, peer: Member) -> dsp.DataAddress:
+        """The data address of a pull again, with a new token, for the transfer's consumer.
+
+        Raises NotFound for anybody else and where nothing can be fetched now.
+        """
+        with self._node.store.transaction() as tx:
+            row = tx.get(TransferRow, pid)
+            if row is None or row.peer != peer.did or row.state != TransferState.STARTED:
+                raise NotFound("there is no such transfer")
+            address = self.start_address(row)
+            if address is None:
+                raise NotFound("there is nothing to fetch in this transfer")
+            tx.add(row)
+        return address
+
+    def start_address(self, row: TransferRow) -> dsp.DataAddress | None:
+        """Where the rows of a transfer that starts are fetched, with a new token; None where this
+        node does not serve them."""
+        settings = self._node.home.settings
+        return start_address(row, self._node.home.url, token_s=settings.data_token_s)
 
     @contextmanager
-    def take_in(self, pid: str, token: str, claimed: str | None) -> Iterator[Incoming]:
-        """Where the rows go that a provider pushes; kept if they have the digest `claimed`."""
+    def take_in(self, pid: str, token: str, sending: Sending) -> Iterator[Incoming]:
+        """Where the rows go that a provider pushes, or the rest of them; kept if they have the
+        digest they were sent with. Raises Superseded for what does not follow what is there."""
         row = self._granted(pid, token, Party.CONSUMER, PUSH)
-        with self._receiving(row) as incoming:
-            yield incoming
-            incoming.verify(claimed)
+        with self._being_received.alone(pid):
+            if sending.delivery is not None and self._has(row, sending.delivery):
+                raise Superseded("these rows have come already")
+            with self._rows_in.receiving(row, sending) as incoming:
+                yield incoming
+            self._note_received(row, incoming, sending.delivery, is_csv=True)
+
+    def received(self, pid: str, token: str, delivery: Delivery | None) -> Received:
+        """How much has come of what a provider pushes."""
+        row = self._granted(pid, token, Party.CONSUMER, PUSH)
+        coming = row.coming or {}
+        if self._has(row, delivery):
+            return Received(0, None, complete=True)
+        if coming.get("delivery") != (delivery.number if delivery else None):
+            return Received(0, None, complete=False)
+        return Received(self._rows_in.there(row), coming.get("digest"), complete=False)
 
     def forget(self, row: TransferRow) -> None:
-        """Remove the copy that was written for a transfer of ours that has ended."""
-        self._outgoing_path(row).unlink(missing_ok=True)
+        """Remove what was written for a transfer that has ended, and what came in part."""
+        self.rows_out.forget(row)
+        self._rows_in.forget(row)
 
     # ---- moving, as one of our processes ----------------------------------------------------
 
-    def _move(self, process: Process) -> None:
+    def _move(self, process: Process) -> Later | None:
         with self._node.store.transaction() as tx:
             row = tx.get_one(TransferRow, process.subject)
         if row.state != TransferState.STARTED:
-            return
+            return None
         # Preparing the rows counts too; where it takes long, the next attempt finds them prepared.
         with within(MOVE_S):
             if row.role == Party.PROVIDER.value:
-                self._send(row)
-            else:
-                self._fetch(row)
+                self._send(row, again=process.attempts > 1)
+            elif self._fetch(row) is None:
+                # Not one of the attempts after which a transfer is given up.
+                return Later(FIRST_RETRY_S)
         with self._node.store.transaction() as tx:
             row = tx.get_one(TransferRow, process.subject)
             if row.state == TransferState.STARTED:
                 self._node.transfers.complete(tx, row)
+        return None
 
     def _failed(self, tx: Session, process: Process, error: str) -> None:
         row = tx.get_one(TransferRow, process.subject)
         self._node.transfers.terminate(tx, row, error, code="failed")
 
-    def _send(self, row: TransferRow) -> None:
-        """Put the rows where the consumer wants them."""
+    def _send(self, row: TransferRow, *, again: bool) -> None:
         outgoing = self._outgoing(row)
-        headers = {
-            "content-type": CSV_TYPE,
-            "content-length": str(outgoing.size),
-            "content-digest": outgoing.digest,
-        }
-        with self._call("PUT", row, headers, outgoing.chunks) as answer:
-            answer.read()
-            _verify_success(row, answer)
+        self.send(row, outgoing.written, again=again)
 
-    def _fetch(self, row: TransferRow) -> None:
-        """Get the rows from the provider."""
-        # What is digested, counted and kept is what the provider wrote, in no other encoding.
-        with self._call("GET", row, {"accept-encoding": "identity"}, None) as answer:
-            _verify_success(row, answer)
-            if answer.headers.get("content-encoding", "identity") != "identity":
-                raise ProtocolViolation(f"{row.peer} encoded the rows although it was asked not to")
-            with self._receiving(row) as incoming:
-                for chunk in answer.iter_raw(CHUNK_BYTES):
-                    self._verify_started(row.pid)
-                    incoming.write(chunk)
-                incoming.verify(answer.headers.get("content-digest"))
+    def send(
+        self, row: TransferRow, written: Written, *, again: bool, delivery: Delivery | None = None
+    ) -> None:
+        """Push rows; where it is not the first time, from where the consumer has them.
+
+        Raises Unavailable where it broke off or the transfer was interrupted.
+        """
+        with written.file:
+            there, digest = 0, None
+            if again:
+                asked = self.moving.ask(row, delivery)
+                if asked is None:
+                    return
+                there, digest = asked
+            if digest != written.digest or there >= written.size:
+                there = 0
+            outgoing = Outgoing(written, lambda: self.verify_started(row.pid))
+            self.moving.send(row, written, outgoing.chunks, there=there, delivery=delivery)
+
+    def _fetch(self, row: TransferRow) -> Incoming | None:
+        """What came; None where it broke off after more had come than in earlier attempts."""
+        before = self._rows_in.there(row)
+        try:
+            incoming, is_csv = self.moving.fetch(row, lambda: self.verify_started(row.pid))
+        except Unavailable:
+            with self._node.store.transaction() as tx:
+                now = tx.get_one(TransferRow, row.pid)
+            if self._rows_in.there(now) - before < CHUNK_BYTES:
+                raise
+            return None
+        self._note_received(row, incoming, None, is_csv=is_csv)
+        return incoming
 
     # ---- what leaves ------------------------------------------------------------------------
 
@@ -158,90 +221,77 @@ class DataPlane:
             dataset = self._node.datasets.get(tx, agreement.dataset)
         if refusal is not None:
             raise refusal
-        with self._alone(row.pid):
-            path = self._outgoing_path(row)
-            source = self._node.leaving.source(dataset)
-            if isinstance(source, ConsentedSource) or stored.moved is None or not path.exists():
-                self._write(stored, source, dataset, path)
-            file = path.open("rb")
-        digesting = Digesting.of(file)
-        return Outgoing(digesting.size, digesting.header(), self._chunks(file, row.pid))
+        with self._being_written.alone(row.pid):
+            path = self.rows_out.path(row)
+            written = None
+            if not self.rows_out.reads_anew(dataset):
+                written = still_there(path, stored.moved)
+            if written is None:
+                written = self.write(row, path)
+        return Outgoing(written, lambda: self.verify_started(row.pid))
 
-    def _write(self, row: TransferRow, source: Source, dataset: DatasetRow, path: Path) -> None:
-        """Write the published columns of the rows that may be used so, and note that they leave."""
-        use = Use(
-            purpose=row.purpose or "",
-            recipient=row.peer,
-            at=datetime.now(UTC),
-            agreement=row.agreement,
-            computation=row.format,
-        )
-        names = [str(one["name"]) for one in dataset.columns]
+    def reads_anew(self, row: TransferRow) -> bool:
+        """Whether the rows of a transfer may be other ones each time they are given."""
+        with self._node.store.transaction() as tx:
+            agreement = tx.get_one(AgreementRow, row.agreement)
+            dataset = self._node.datasets.get(tx, agreement.dataset)
+        return self.rows_out.reads_anew(dataset)
+
+    def write(self, row: TransferRow, path: Path, delivery: Delivery | None = None) -> Written:
+        """Read the rows and note that they leave, before the first byte does: a node that dies in
+        between says too much, never too little."""
+        with self._node.store.transaction() as tx:
+            agreement = tx.get_one(AgreementRow, row.agreement)
+            dataset = self._node.datasets.get(tx, agreement.dataset)
+        document = Agreement.model_validate(agreement.document)
         try:
-            with fresh_file(path) as file:
-                rows = _write_csv(file, source, names, use, conditions_of(dataset))
-        except (ConnectorError, pa.ArrowException) as err:
-            # Why is for the owner's log: it names files and columns of this machine.
-            log.error("rows cannot be written", dataset=dataset.id, error=str(err)[:300])
-            raise Unavailable(
-                "the dataset cannot be read at the moment",
-                remedy="try again, or tell the provider's owner",
-            ) from err
-        with path.open("rb") as written:
-            moved = {"rows": rows, **Digesting.of(written).to_json()}
-        # Before the first byte leaves: a node that dies in between says too much, never too little.
-        self._moved(row, "sent", moved, path)
+            covered = self._node.versions.covered(document, dataset)
+            written = self.rows_out.write(row, agreement, dataset, path)
+            if covered is not None:
+                self._node.versions.verify_still(dataset, covered)
+        except Denied as refusal:
+            with self._node.store.transaction() as tx:
+                self._node.transfers.deny(tx, tx.get_one(TransferRow, row.pid), refusal)
+            raise
+        self._moved(row, "sent", written.to_json(), path, delivery)
+        return written
 
-    def _chunks(self, file: IO[bytes], pid: str) -> Iterator[bytes]:
-        """The bytes of `file`, for as long as the transfer is not interrupted."""
-        with file:
-            while chunk := file.read(CHUNK_BYTES):
-                self._verify_started(pid)
-                yield chunk
+    # ---- what is noted ----------------------------------------------------------------------
 
-    @contextmanager
-    def _alone(self, pid: str) -> Iterator[None]:
-        """Two requests at once must not write the same rows twice."""
-        with self._lock:
-            if pid in self._being_written:
-                raise Unavailable("the rows are being prepared", remedy="try again in a moment")
-            self._being_written.add(pid)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._being_written.discard(pid)
+    def _note_received(
+        self, row: TransferRow, incoming: Incoming, delivery: Delivery | None, *, is_csv: bool
+    ) -> None:
+        path = self._rows_in.path(row, delivery)
+        counted = {"rows": incoming.counter.rows()} if is_csv else {}
+        moved = {**counted, **incoming.digesting.to_json(), "file": str(path)}
+        self._moved(row, "received", moved, path, delivery)
 
-    def _outgoing_path(self, row: TransferRow) -> Path:
-        return self._node.home.path / "outgoing" / f"{_name(row)}.csv"
-
-    # ---- what comes -------------------------------------------------------------------------
-
-    @contextmanager
-    def _receiving(self, row: TransferRow) -> Iterator[Incoming]:
-        path = self._node.home.path / "received" / f"{_name(row)}.csv"
-        with fresh_file(path) as file:
-            incoming = Incoming(file)
-            yield incoming
-        self._moved(row, "received", {**incoming.digesting.to_json(), "file": str(path)}, path)
-
-    # ---- both -------------------------------------------------------------------------------
-
-    def _moved(self, row: TransferRow, outcome: str, moved: dict[str, Any], path: Path) -> None:
-        """Note what was moved, with the evidence; once for the same bytes.
+    def _moved(
+        self,
+        row: TransferRow,
+        outcome: str,
+        moved: dict[str, Any],
+        path: Path,
+        delivery: Delivery | None,
+    ) -> None:
+        """Note what was moved, with the evidence; once for the same bytes of a delivery.
 
         Raises Unavailable, and keeps nothing, where the transfer was interrupted meanwhile.
         """
+        number = None if delivery is None else delivery.number
         with self._node.store.transaction() as tx:
             stored = tx.get_one(TransferRow, row.pid)
             if stored.state != TransferState.STARTED:
                 path.unlink(missing_ok=True)
-                raise _interrupted(stored)
-            if stored.moved == moved:
-                return
-            stored.moved = moved
-            tx.add(stored)
+                raise interrupted(stored)
             agreement = tx.get_one(AgreementRow, row.agreement)
+            if delivery is None:
+                if stored.moved == moved:
+                    return
+            elif not self._note_delivery(tx, stored, delivery, moved):
+                return
+            stored.moved, stored.coming = moved, None
+            tx.add(stored)
             self._node.evidence.record(
                 tx,
                 EntryType.ACCESSED,
@@ -251,7 +301,35 @@ class DataPlane:
                 kind=row.format,
                 purpose=row.purpose,
                 outcome=outcome,
+                outputs_c=(commitment_of(stored, moved["sha256"], number),),
             )
+
+    def _note_delivery(
+        self, tx: Session, row: TransferRow, delivery: Delivery, moved: dict[str, Any]
+    ) -> bool:
+        """Keep what a delivery moved; whether that is new."""
+        noted = tx.get(DeliveryRow, (row.pid, delivery.number))
+        if noted is None:
+            noted = DeliveryRow(
+                transfer=row.pid,
+                number=delivery.number,
+                due_at=delivery.due_at,
+                began_at=time.time(),
+            )
+        if noted.moved == moved:
+            return False
+        if row.role == Party.CONSUMER.value:
+            noted.finished_at = time.time()
+            if delivery.number > 1:
+                # The first is the use that the transfer's start was counted as.
+                agreement = tx.get_one(AgreementRow, row.agreement)
+                agreement.use_count += 1
+                tx.add(agreement)
+        noted.moved = moved
+        tx.add(noted)
+        return True
+
+    # ---- who may ----------------------------------------------------------------------------
 
     def _granted(self, pid: str, token: str, role: Party, format_: str) -> TransferRow:
         with self._node.store.transaction() as tx:
@@ -261,77 +339,29 @@ class DataPlane:
         if not hmac.compare_digest(row.token_h or "", token_hash(token)):
             raise NotFound(_NOTHING_HERE)
         if row.state == TransferState.SUSPENDED:
-            raise _interrupted(row)
+            raise interrupted(row)
         if row.state != TransferState.STARTED:
             raise NotFound(_NOTHING_HERE)
         return row
 
-    def _verify_started(self, pid: str) -> None:
+    def _has(self, row: TransferRow, delivery: Delivery | None) -> bool:
+        """Whether all of these rows have come."""
+        if delivery is None:
+            return row.moved is not None
+        with self._node.store.transaction() as tx:
+            noted = tx.get(DeliveryRow, (row.pid, delivery.number))
+        return noted is not None and noted.finished_at is not None
+
+    def verify_started(self, pid: str) -> None:
+        """Raises Unavailable where the transfer was interrupted or has ended."""
         with self._node.store.transaction() as tx:
             row = tx.get_one(TransferRow, pid)
         if row.state != TransferState.STARTED:
-            raise _interrupted(row)
-
-    @contextmanager
-    def _call(
-        self,
-        method: str,
-        row: TransferRow,
-        headers: dict[str, str],
-        content: Iterable[bytes] | None,
-    ) -> Iterator[httpx2.Response]:
-        """The peer's answer, streamed. Raises Unavailable where it cannot be reached."""
-        # The address is the peer's word; it must lead to the peer and not into our own network.
-        url = endpoint_of(row, self._node.peers)
-        verify_public_address(urlsplit(url).hostname or "", local=self._node.home.settings.local)
-        token = dsp.DataAddress.model_validate(row.data_address).property_named("authorization")
-        granted = {"authorization": f"Bearer {token}"} if token else {}
-        try:
-            with self._node.http.stream(
-                method, url, content=content, headers={**granted, **headers}, timeout=MOVE_S
-            ) as answer:
-                yield answer
-        except (httpx2.HTTPError, httpx2.InvalidURL) as err:
-            raise Unavailable(
-                f"{row.peer} broke off the rows' transfer ({type(err).__name__})",
-                remedy="check that the peer's node is running",
-            ) from err
+            raise interrupted(row)
 
 
-def _write_csv(
-    file: IO[bytes], source: Source, published: list[str], use: Use, where: Where
-) -> int:
-    """Write these columns of the rows that may be used so; how many rows those are."""
-    # One column may be published in two roles.
-    names = list(dict.fromkeys(published))
-    rows = 0
-    writer: csv.CSVWriter | None = None
-    for batch in batches(source, names, use, where):
-        if writer is None:
-            writer = csv.CSVWriter(file, batch.schema)
-        writer.write_batch(batch)
-        rows += batch.num_rows
-    if writer is None:
-        # Nobody consented: the header alone.
-        writer = csv.CSVWriter(file, pa.schema([(name, pa.string()) for name in names]))
-    writer.close()
-    return rows
-
-
-def _name(row: TransferRow) -> str:
-    """A file's name for a transfer: our own pid, which is no text of a peer's."""
-    return row.pid.rpartition(":")[2]
-
-
-def _interrupted(row: TransferRow) -> Unavailable:
+def interrupted(row: TransferRow) -> Unavailable:
+    """Why no rows move now."""
     if row.state == TransferState.SUSPENDED:
         return Unavailable("the transfer is suspended", remedy="try again when it has been resumed")
     return Unavailable(f"the transfer is {row.state}")
-
-
-def _verify_success(row: TransferRow, answer: httpx2.Response) -> None:
-    if answer.status_code < 300:
-        return
-    if answer.status_code in _WORD_MAY_COME or answer.status_code >= 500:
-        raise Unavailable(f"{row.peer} answered {answer.status_code} to the rows' transfer")
-    raise InputRejected(f"{row.peer} refused the rows' transfer with {answer.status_code}")

@@ -21,6 +21,7 @@ from contracts.party import Party
 from contracts.planning import required_release
 from contracts.transfer import TERMINAL
 from contracts.transfer_strategy import PUSH, RAW_FORMATS
+from contracts.vocabulary import CONSENT
 from dataspace.computing.permission import refusal_in
 from dataspace.description import formats_of
 from dataspace.errors import Denied, InputRejected, ProtocolViolation, Unavailable
@@ -54,7 +55,7 @@ class Leaving:
         Raises InputRejected where it is not, or where too many of the consumer's are open;
         ProtocolViolation for a push that does not say where to, or names another's address.
         """
-        offered = formats_of(self._dataset(tx, row))
+        offered = self._formats(tx, row)
         if message.format not in RAW_FORMATS or message.format not in offered:
             raise InputRejected(
                 f"format: the rows do not leave in this one ({', '.join(offered) or 'in none'})",
@@ -98,7 +99,7 @@ class Leaving:
         None means that the permit still holds: it was counted when it was given, and is not again.
         """
         agreement = tx.get_one(AgreementRow, row.agreement)
-        if row.format not in formats_of(self._dataset(tx, row)):
+        if row.format not in self._formats(tx, row):
             refusal: Denied | None = Denied(
                 f"The provider lets these rows no longer leave as {row.format}.",
                 remedy="Ask the provider for the format, or order a computation.",
@@ -137,7 +138,7 @@ class Leaving:
             clause=refusal.clause if refusal else None,
             recipients=told(facts.recipient_role, facts.recipient_zones),
             categories=(facts.grade,) if facts.grade else None,
-            legal_basis="consent" if facts.consent else None,
+            legal_basis=CONSENT if facts.consent else self._dataset(tx, row).legal_basis,
             inputs_c=digests_of(facts.content_version),
             privacy_spend=float(facts.epsilon_spent) if facts.epsilon_spent else None,
         )
@@ -184,6 +185,10 @@ class Leaving:
             release=required_release(document, row.format),
             content_version=sight.content_version,
         )
+
+    def _formats(self, tx: Session, row: TransferRow) -> tuple[str, ...]:
+        """The formats in which these rows leave: the dataset's, and that of a return."""
+        return (*formats_of(self._dataset(tx, row)), *self._node.returns.formats(tx, row))
 
     def _dataset(self, tx: Session, row: TransferRow) -> DatasetRow:
         return self._node.datasets.get(tx, tx.get_one(AgreementRow, row.agreement).dataset)

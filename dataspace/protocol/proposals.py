@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from contracts.authoring import policy_from
 from contracts.negotiation import NegotiationMessage, next_state
@@ -18,7 +18,7 @@ from dataspace.protocol import BASE
 from dataspace.protocol.catalogues import fetch_dataset
 from dataspace.protocol.negotiation_rows import offered_terms, requested_terms
 from dataspace.protocol.negotiations import PERSON_DEADLINE_S, new_pid
-from dataspace.store.tables import NegotiationRow
+from dataspace.store.tables import DatasetRow, NegotiationRow
 
 if TYPE_CHECKING:
     from dataspace.node import Node
@@ -61,28 +61,31 @@ class Proposals:
 
     def offer_to(self, consumer: str, dataset_id: str) -> str:
         """Offer a dataset of ours to `consumer` (a DID) unasked; returns our pid."""
-        now = time.time()
-        callback = f"{self._node.peers.url_of(consumer)}{BASE}"
         with self._node.store.transaction() as tx:
             dataset = self._node.datasets.offered(tx, dataset_id)
-            offer = Offer.model_validate(dataset.offer).for_message(dataset.id)
-            offer = offer.model_copy(update={"assigner": self._node.did, "assignee": consumer})
-            row = NegotiationRow(
-                pid=new_pid(),
-                role=Party.PROVIDER.value,
-                peer=consumer,
-                callback=callback,
-                dataset=dataset.id,
-                state=next_state(None, Party.PROVIDER, NegotiationMessage.OFFER),
-                agreement=offer.to_json(),
-                rounds=1,
-                # A person at the consumer reads it.
-                deadline_at=now + PERSON_DEADLINE_S,
-                created_at=now,
-                updated_at=now,
-            )
-            self._node.negotiations.start(tx, row, Action(Verb.OFFER, offer=offer))
-            return row.pid
+            return self.offer_terms(tx, consumer, dataset, Offer.model_validate(dataset.offer))
+
+    def offer_terms(self, tx: Session, consumer: str, dataset: DatasetRow, terms: Offer) -> str:
+        """As `offer_to`, under terms for this consumer alone, in the caller's transaction."""
+        now = time.time()
+        offer = terms.for_message(dataset.id)
+        offer = offer.model_copy(update={"assigner": self._node.did, "assignee": consumer})
+        row = NegotiationRow(
+            pid=new_pid(),
+            role=Party.PROVIDER.value,
+            peer=consumer,
+            callback=f"{self._node.peers.url_of(consumer)}{BASE}",
+            dataset=dataset.id,
+            state=next_state(None, Party.PROVIDER, NegotiationMessage.OFFER),
+            agreement=offer.to_json(),
+            rounds=1,
+            # A person at the consumer reads it.
+            deadline_at=now + PERSON_DEADLINE_S,
+            created_at=now,
+            updated_at=now,
+        )
+        self._node.negotiations.start(tx, row, Action(Verb.OFFER, offer=offer))
+        return row.pid
 
     def decide(self, pid: str, approval: Approval) -> None:
         """A person's word about a negotiation that waits for one. Raises InputRejected if not."""
@@ -121,10 +124,11 @@ class Proposals:
     def end(self, pid: str, reason: str) -> None:
         """End an unfinished negotiation. Raises IllegalTransition where it is not ours to end."""
         with self._node.store.transaction() as tx:
-            row = self._node.negotiations.get(tx, pid)
-            self._node.negotiations.act(
-                tx, row, Action(Verb.TERMINATE, code="ended", reason=reason)
-            )
+            self.withdraw(tx, self._node.negotiations.get(tx, pid), reason)
+
+    def withdraw(self, tx: Session, row: NegotiationRow, reason: str) -> None:
+        """As `end`, in the caller's transaction."""
+        self._node.negotiations.act(tx, row, Action(Verb.TERMINATE, code="ended", reason=reason))
 
     def get(self, pid: str) -> NegotiationRow:
         with self._node.store.transaction() as tx:

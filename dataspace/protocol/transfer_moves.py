@@ -11,7 +11,6 @@ from contracts.transfer import TERMINAL, TransferState
 from contracts.transfer_strategy import TransferAction, TransferSituation, TransferVerb
 from dataspace.processes import Handler, Process, schedule
 from dataspace.protocol.data_plane import MOVE
-from dataspace.protocol.transfer_rows import start_address
 from dataspace.sight import NotAsPublished, Sight
 from dataspace.store.tables import TransferRow
 
@@ -81,7 +80,7 @@ class TransferMoves:
     def _act(self, tx: Session, row: TransferRow, action: TransferAction) -> None:
         transfers = self._node.transfers
         if action.verb is TransferVerb.START:
-            transfers.start(tx, row, start_address(row, self._node.home.url))
+            transfers.start(tx, row, self._node.data_plane.start_address(row))
         elif action.verb is TransferVerb.SUSPEND:
             transfers.suspend(tx, row, action.reason or "The transfer is suspended.")
         elif action.verb is TransferVerb.COMPLETE:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
+import time
 from typing import Any
 
 from contracts import messages as dsp
@@ -17,6 +19,8 @@ from dataspace.store.tables import AgreementRow, TransferRow
 
 # The identifier data planes give to plain HTTP.
 HTTP_ENDPOINT = "https://w3id.org/idsa/v4.1/HTTP"
+# The property of a data address where its token is exchanged for a new one.
+REFRESH = "refreshEndpoint"
 
 
 def pids(row: TransferRow) -> Pids:
@@ -41,29 +45,46 @@ def refusal_of(agreement: AgreementRow) -> Denied | None:
     )
 
 
-def new_address(url: str) -> tuple[dsp.DataAddress, str]:
-    """Where the other side may fetch or send rows, with a token for it, and the token's hash."""
+def new_address(
+    url: str, *, refresh: str | None = None, token_s: float | None = None
+) -> tuple[dsp.DataAddress, str]:
+    """Where the other side may fetch or send rows, with a token for it, and the token's hash.
+
+    A token that ends after `token_s` seconds is exchanged for another at the address `refresh`.
+    """
     token = secrets.token_urlsafe(32)
+    properties = {"authorization": token, "authType": "bearer"}
+    if refresh is not None and token_s is not None:
+        properties |= {"expiresIn": str(int(token_s)), REFRESH: refresh}
     address = dsp.DataAddress(
         endpoint_type=HTTP_ENDPOINT,
         endpoint=url,
-        endpoint_properties=(
-            dsp.EndpointProperty(name="authorization", value=token),
-            dsp.EndpointProperty(name="authType", value="bearer"),
+        endpoint_properties=tuple(
+            dsp.EndpointProperty(name=name, value=value) for name, value in properties.items()
         ),
     )
     return address, token_hash(token)
 
 
-def start_address(row: TransferRow, node_url: str) -> dsp.DataAddress | None:
+def start_address(row: TransferRow, node_url: str, *, token_s: float) -> dsp.DataAddress | None:
     """Where a consumer fetches the rows of our transfer that starts; None where we do not serve it.
 
-    Every start has a new token, which `row` keeps the hash of: an earlier one stays dead.
+    Every start, and every renewal, has a new token, which `row` keeps the hash of: an earlier one
+    stays dead.
     """
     if row.computation or row.role != Party.PROVIDER.value or row.format == PUSH:
         return None
-    address, row.token_h = new_address(f"{node_url}/data/{row.pid}")
+    url = f"{node_url}/data/{row.pid}"
+    address, row.token_h = new_address(url, refresh=f"{url}/token", token_s=token_s)
+    row.token_until = time.time() + token_s
     return address
+
+
+def address_of(row: TransferRow) -> dsp.DataAddress:
+    """Where the peer said the rows go. Raises ProtocolViolation where it said nothing."""
+    if row.data_address is None:
+        raise ProtocolViolation("dataAddress: the peer did not say where the rows go")
+    return dsp.DataAddress.model_validate(row.data_address)
 
 
 def endpoint_of(row: TransferRow, peers: Peers) -> str:
@@ -71,17 +92,32 @@ def endpoint_of(row: TransferRow, peers: Peers) -> str:
 
     Raises ProtocolViolation.
     """
-    if row.data_address is None:
-        raise ProtocolViolation("dataAddress: the peer did not say where the rows go")
-    endpoint = dsp.DataAddress.model_validate(row.data_address).endpoint or ""
+    endpoint = address_of(row).endpoint or ""
+    of_peer(row, endpoint, peers)
+    return endpoint
+
+
+def of_peer(row: TransferRow, address: str, peers: Peers) -> None:
+    """An address of the rows' data plane is on the peer's own node. Raises ProtocolViolation."""
     try:
-        peers.callback_of(row.peer, endpoint)
+        peers.callback_of(row.peer, address)
     except ProtocolViolation as err:
         raise ProtocolViolation(
             "dataAddress: its endpoint is not on the node that the peer's DID names",
             remedy=err.remedy,
         ) from err
-    return endpoint
+
+
+def commitment_of(row: TransferRow, sha256: str, number: int | None) -> str:
+    """What both sides' evidence says of rows that moved, as 64 hexadecimal digits.
+
+    An HMAC of the rows' digest and the delivery's number under the two names of the transfer, which
+    both parties hold and no entry has: they can show anybody that these rows are the ones, and who
+    reads the evidence cannot guess rows and try.
+    """
+    names = pids(row)
+    key = f"{names['consumer_pid']} {names['provider_pid']}".encode()
+    return hmac.digest(key, f"{number or 0} {sha256}".encode(), "sha256").hex()
 
 
 def token_hash(token: str) -> str:

@@ -32,7 +32,7 @@ from dataspace.protocol.delivery import Reaction
 from dataspace.protocol.explanation import Explanation, explanation_of
 from dataspace.protocol.process_names import learn_pid
 from dataspace.protocol.transfer_moves import TransferMoves
-from dataspace.protocol.transfer_rows import as_message, new_address, pids, start_address
+from dataspace.protocol.transfer_rows import as_message, new_address, pids
 from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class Transfers:
         if row.state != TransferState.SUSPENDED:
             # The table would let a provider start; that is the policy's word, not the owner's.
             raise InputRejected(f"the transfer is {row.state}, not suspended")
-        self.start(tx, row, start_address(row, self._node.home.url))
+        self.start(tx, row, self._node.data_plane.start_address(row))
         self._let_begin(tx, row)
 
     def finish(self, tx: Session, row: TransferRow) -> None:

@@ -191,6 +191,10 @@ class TransferRow(Versioned, table=True):
     data_address: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     # SHA-256 of the token with which the other side may fetch from us or push to us.
     token_h: str | None = Field(default=None, index=True)
+    # When that token ends; None: with the transfer.
+    token_until: float | None = None
+    # What has begun to come: {"etag", "digest", "size"}, so that the rest of it can follow.
+    coming: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     # What was moved: {"rows", "bytes", "sha256", "file"}.
     moved: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     reason: str | None = None
@@ -359,16 +363,6 @@ class InvitationRow(SQLModel, table=True):
     expires_at: float
 
 
-class ErasureRow(SQLModel, table=True):
-    """A certificate that a person's key in a vault was destroyed, and its entry in the log."""
-
-    __tablename__: ClassVar[Any] = "erasure"
-    id: str = Field(primary_key=True)
-    certificate: str = Field(sa_column=Column(Text, nullable=False))
-    log_index: int
-    erased_at: float
-
-
 class ZoneRow(Versioned, table=True):
     """Operator only: a zone 产业数据专区. `serial` counts the changes of its members."""
 
@@ -423,6 +417,50 @@ class FollowingRow(SQLModel, table=True):
     number: int
     document_h: str
     followed_at: float
+
+
+class ReturnRow(Versioned, table=True):
+    """A return 回流: rows or totals of one division that go to its bureau again and again.
+
+    `transfer` is the one by which deliveries go now. `next_due_at` is None until the first.
+    """
+
+    __tablename__: ClassVar[Any] = "return"
+    id: str = Field(primary_key=True)
+    dataset: str
+    consumer: str
+    division: str
+    grid: str | None = None
+    rules: list[str] = Field(sa_column=_json())
+    every_s: float
+    negotiation: str = Field(index=True)
+    transfer: str | None = None
+    next_due_at: float | None = None
+    created_at: float
+    ended_at: float | None = None
+
+
+class DeliveryRow(Versioned, table=True):
+    """One delivery of a return, numbered from 1 in its transfer, as either side knows it."""
+
+    __tablename__: ClassVar[Any] = "delivery"
+    transfer: str = Field(primary_key=True)
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    # When it was due; the receiver is told.
+    due_at: float
+    moved: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    began_at: float
+    finished_at: float | None = None
+
+
+class ErasureRow(SQLModel, table=True):
+    """A certificate that a person's key in a vault was destroyed, and its entry in the log."""
+
+    __tablename__: ClassVar[Any] = "erasure"
+    id: str = Field(primary_key=True)
+    certificate: str = Field(sa_column=Column(Text, nullable=False))
+    log_index: int
+    erased_at: float
 
 
 class BudgetRow(Versioned, table=True):

@@ -26,6 +26,7 @@ from dataspace.web import (
     problems,
     progress,
     protocol,
+    returns,
     tlog,
     transfers,
     zones,
@@ -81,12 +82,13 @@ def create_app(node: Node) -> FastAPI:
         agreements.router,
         agreements.peer_router,
         transfers.router,
+        returns.router,
         data.router,
-        zones.router,
-        zones.owner_router,
         consents.router,
         people.router,
         person_pages.router,
+        zones.router,
+        zones.owner_router,
     ):
         app.include_router(router)
 

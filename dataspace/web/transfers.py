@@ -14,6 +14,7 @@ from contracts.transfer_strategy import PULL
 from dataspace.errors import NotFound
 from dataspace.node import Node
 from dataspace.protocol.transfer_rows import described, refusal_of
+from dataspace.return_rows import deliveries_of
 from dataspace.store.tables import AgreementRow, TransferRow
 from dataspace.web.access import CurrentNode, Owner
 
@@ -61,8 +62,10 @@ def transfers(node: CurrentNode) -> list[dict[str, Any]]:
 
 @router.get("/transfers/{pid}")
 def transfer(node: CurrentNode, pid: str) -> dict[str, Any]:
+    """One transfer; `deliveries` where it is of a return 回流."""
     with node.store.transaction() as tx:
-        return described(node.transfers.get(tx, pid))
+        row = node.transfers.get(tx, pid)
+        return {**described(row), "deliveries": deliveries_of(tx, pid)}
 
 
 @router.post("/transfers/{pid}/suspension")

@@ -20,7 +20,7 @@ from contracts.transfer_strategy import PULL
 from dataspace.errors import Denied, InputRejected, NotFound, Unavailable
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
-from dataspace.protocol import data_plane, leaving, transit
+from dataspace.protocol import leaving, rows_out, transit
 from dataspace.protocol.leaving import MAX_OPEN_A_CONSUMER
 from dataspace.protocol.transfer_rows import new_address
 from dataspace.settings import ParticipantKind
@@ -72,7 +72,7 @@ def started(node: Node, *, pid: str = PID) -> str:
 
 
 def given(node: Node, token: str) -> bytes:
-    return b"".join(node.data_plane.serve(PID, token).chunks)
+    return b"".join(node.data_plane.serve(PID, token).chunks())
 
 
 def transfer(node: Node) -> TransferRow:
@@ -184,13 +184,13 @@ def test_an_interruption_breaks_off_what_is_under_way(
 ) -> None:
     publish(node, str(csv_file(tmp_path)), consumer=CONSUMER)
     token = started(node)
-    monkeypatch.setattr(data_plane, "CHUNK_BYTES", 8)
-    outgoing = node.data_plane.serve(PID, token)
-    assert next(outgoing.chunks) == b'"name"\n"'
+    monkeypatch.setattr(rows_out, "CHUNK_BYTES", 8)
+    chunks = node.data_plane.serve(PID, token).chunks()
+    assert next(chunks) == b'"name"\n"'
     with node.store.transaction() as tx:
         tx.get_one(TransferRow, PID).state = state
     with pytest.raises(Unavailable, match=f"(?i){state}"):
-        next(outgoing.chunks)
+        next(chunks)
 
 
 def test_a_column_published_in_two_roles_leaves_once(node: Node, tmp_path: Path) -> None:
@@ -277,14 +277,14 @@ def test_two_requests_at_once_do_not_write_the_same_rows_twice(
     publish(node, str(csv_file(tmp_path)), consumer=CONSUMER)
     token = started(node)
     writing, go_on = threading.Event(), threading.Event()
-    write = data_plane._write_csv
+    write = rows_out._write_csv
 
     def slowly(*given: Any) -> int:
         writing.set()
         assert go_on.wait(10.0)
         return write(*given)
 
-    monkeypatch.setattr(data_plane, "_write_csv", slowly)
+    monkeypatch.setattr(rows_out, "_write_csv", slowly)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(given, node, token)
         assert writing.wait(10.0)
@@ -299,14 +299,14 @@ def test_rows_that_were_written_for_a_transfer_that_has_ended_meanwhile_are_not_
 ) -> None:
     publish(node, str(csv_file(tmp_path)), consumer=CONSUMER)
     token = started(node)
-    write = data_plane._write_csv
+    write = rows_out._write_csv
 
     def too_late(*given: Any) -> int:
         with node.store.transaction() as tx:
             tx.get_one(TransferRow, PID).state = TransferState.TERMINATED
         return write(*given)
 
-    monkeypatch.setattr(data_plane, "_write_csv", too_late)
+    monkeypatch.setattr(rows_out, "_write_csv", too_late)
     with pytest.raises(Unavailable, match="TERMINATED"):
         node.data_plane.serve(PID, token)
     assert not any((node.home.path / "outgoing").iterdir())
