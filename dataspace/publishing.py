@@ -39,7 +39,7 @@ def make_row(
         source_schema=[[field.name, str(field.type)] for field in source.schema()],
         columns=[classed(one, found.proposals[one.name]) for one in found.columns],
         conditions=[one.model_dump(mode="json") for one in asked.where],
-        blocks=None if asked.blocks is None else asked.blocks.model_dump(mode="json"),
+        blocks=asked.blocks.model_dump(exclude_none=True) if asked.blocks is not None else None,
         quality=[_without_examples(report) for report in found.reports],
         classification=CONFIRMED if asked.confirmed else PROPOSED,
         legal_basis=asked.legal_basis,
