@@ -27,14 +27,15 @@ from connectors.names import verify_distinct
 # A row must fit into one block, so this also bounds what an unclosed quote can swallow.
 BLOCK_BYTES = 4 * 1024 * 1024
 _RAGGED = re.compile(r"Expected \d+ columns, got (\d+)")
-# The order matters: GB 18030 reads most UTF-8 files too, as other characters.
-ENCODINGS = ("utf-8-sig", "gb18030")
+# The order in which they are tried matters: GB 18030 reads most UTF-8 too, as other characters.
+_UTF_8, _GB_18030 = "utf-8-sig", "gb18030"
 DELIMITERS = (",", "\t", ";", "|")
 MAX_COLUMNS = 2_000
 _READ_BYTES = 1 << 20
 _UTF_16 = "utf-16"
 # Everything below the space but tab, line feed, vertical tab, form feed and carriage return.
 _BINARY = re.compile("[\\x00-\\x08\\x0e-\\x1f]")
+_BINARY_BYTES = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 # Eleven digits in a row are a telephone or identity number: a first row, not a column's name.
 LOOKS_LIKE_DATA = re.compile(r"[0-9]{11}")
 _SIGNATURES = (
@@ -103,7 +104,8 @@ def batches(path: Path, layout: Layout, columns: Sequence[str]) -> Iterator[pa.R
         reader = pacsv.open_csv(
             pa.CompressedInputStream(pa.OSFile(str(path)), "gzip") if packed else path,
             read_options=pacsv.ReadOptions(
-                encoding=layout.encoding,
+                # Arrow knows this one, and its byte order mark, by itself.
+                encoding="utf8" if layout.encoding == _UTF_8 else layout.encoding,
                 block_size=BLOCK_BYTES,
                 column_names=list(layout.columns),
                 skip_rows_after_names=layout.skipped,
@@ -172,27 +174,67 @@ def _encoding(path: Path) -> tuple[str, bool]:
     _verify_text_signature(start, path.name)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _UTF_16, _odd_quotes_of_utf_16(path)
-    for encoding in ENCODINGS:
-        decoder = codecs.getincrementaldecoder(encoding)()
-        quotes = 0
+    if _BINARY_BYTES.search(start):
+        raise _binary(path)
+    for encoding, verify in ((_UTF_8, _verify_utf_8), (_GB_18030, _verify_gb_18030)):
         try:
-            for block in _blocks(path):
-                if _is_binary(block):
-                    raise _binary(path)
-                # Nothing but ASCII, and no character that began before it: valid in each of them.
-                if not block.isascii() or decoder.getstate()[0]:
-                    decoder.decode(block)
-                quotes += block.count(b'"')
-            decoder.decode(b"", final=True)
+            return encoding, verify(path) % 2 == 1
         except UnicodeDecodeError:
             continue
-        return encoding, quotes % 2 == 1
     raise InputRejected(f"{path.name} is neither UTF-8 nor GBK text; save it as CSV UTF-8")
 
 
-def _is_binary(block: bytes) -> bool:
-    values = np.frombuffer(block, dtype=np.uint8)
-    return bool(((values < 9) | ((values > 13) & (values < 32))).any())
+def _verify_utf_8(path: Path) -> int:
+    """The number of quotation marks. Raises UnicodeDecodeError where it is not UTF-8."""
+    quotes, rest = 0, b""
+    for block in _blocks(path):
+        quotes += _quotes(block, path)
+        if rest or not block.isascii():
+            block = rest + block
+            end = _last_whole_character(block)
+            rest = block[end:]
+            _verify_block_utf_8(block[:end])
+    rest.decode("utf-8")
+    return quotes
+
+
+def _verify_block_utf_8(block: bytes) -> None:
+    # Arrow looks at the bytes where they are; decoding would make a string of them first.
+    ends = pa.py_buffer(np.array([0, len(block)], dtype=np.int32))
+    try:
+        pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(block)]).validate(full=True)
+    except pa.ArrowInvalid:
+        block.decode("utf-8")
+
+
+def _last_whole_character(block: bytes) -> int:
+    """Where the last character may begin that is not whole, if it is not; else the end."""
+    for back in range(1, min(4, len(block)) + 1):
+        if block[-back] < 0x80:
+            return len(block) - back + 1
+        if block[-back] >= 0xC0:
+            return len(block) - back
+    return len(block)
+
+
+def _verify_gb_18030(path: Path) -> int:
+    """The number of quotation marks. Raises UnicodeDecodeError where it is not GB 18030."""
+    decoder = codecs.getincrementaldecoder(_GB_18030)()
+    quotes = 0
+    for block in _blocks(path):
+        quotes += _quotes(block, path)
+        # Nothing but ASCII, and no character that began before it.
+        if not block.isascii() or decoder.getstate()[0]:
+            decoder.decode(block)
+    decoder.decode(b"", final=True)
+    return quotes
+
+
+def _quotes(block: bytes, path: Path) -> int:
+    # Binary data show in their first bytes, or by a byte that no text has.
+    if 0 in block:
+        raise _binary(path)
+    return block.count(b'"') if b'"' in block else 0
 
 
 def _odd_quotes_of_utf_16(path: Path) -> bool:

@@ -10,10 +10,11 @@ import datetime
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import python_calamine as calamine
 
@@ -72,24 +73,28 @@ class _Table:
         self._verify_not_merged(places)
         row = self.header_row + 1
         while rows := list(islice(self._rows, _BATCH_ROWS)):
-            numbered = [
-                (row + n, cells) for n, cells in enumerate(rows) if any(map(_filled, cells))
-            ]
+            # Most rows have a cell that is neither blank nor zero, which is told fastest.
+            filled = [any(cells) or any(map(_filled, cells)) for cells in rows]
+            numbers = list(compress(range(row, row + len(rows)), filled))
             row += len(rows)
-            if not numbered:
+            if not numbers:
                 continue
-            self._verify_named(numbered)
-            by_column = list(zip(*(cells for _, cells in numbered), strict=True))
-            arrays = [self._column(by_column[place], place, numbered) for place in places]
+            kept = list(compress(rows, filled))
+            self._verify_named(kept, numbers)
+            by_column = list(zip(*kept, strict=True))
+            arrays = [self._column(by_column[place], place, numbers) for place in places]
             yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
-    def _column(
-        self, cells: Sequence[_Cell], place: int, numbered: Sequence[tuple[int, list[_Cell]]]
-    ) -> pa.Array:
-        if set(map(type, cells)) == {str}:
+    def _column(self, cells: Sequence[_Cell], place: int, row_numbers: Sequence[int]) -> pa.Array:
+        kinds = set(map(type, cells))
+        if kinds == {str}:
             return pa.array(cells, pa.string())
+        if kinds == {float}:
+            numbers = np.array(cells)
+            if (np.abs(numbers) < _LOST).all() and (np.trunc(numbers) == numbers).all():
+                return pa.array(numbers.astype(np.int64)).cast(pa.string())
         texts: list[str] = []
-        for (row, _), cell in zip(numbered, cells, strict=True):
+        for row, cell in zip(row_numbers, cells, strict=True):
             try:
                 texts.append(cell if isinstance(cell, str) else _text(cell))
             except _LostDigitsError:
@@ -131,10 +136,12 @@ class _Table:
             self._reject(self.header_row, f"more than {MAX_COLUMNS} columns; keep those needed")
         verify_distinct(self.names, source=self._where)
 
-    def _verify_named(self, numbered: Sequence[tuple[int, list[_Cell]]]) -> None:
+    def _verify_named(self, rows: Sequence[list[_Cell]], numbers: Sequence[int]) -> None:
         """What stands beside the named columns would be lost without a word."""
         width = len(self.names)
-        for row, cells in numbered:
+        if max(map(len, rows)) <= width:
+            return
+        for row, cells in zip(numbers, rows, strict=True):
             if len(cells) > width and any(map(_filled, cells[width:])):
                 place = next(n for n, cell in enumerate(cells) if n >= width and _filled(cell))
                 self._reject(

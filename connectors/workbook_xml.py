@@ -20,25 +20,28 @@ from xml.etree import ElementTree
 
 from connectors.errors import InputRejected
 
-# A workbook of a million rows and twenty columns; what is loaded takes about 50 bytes a cell.
-MAX_CELLS: Final = 20_971_520
+# As many rows as a sheet has and the columns of one letter; loaded, a cell takes about 50 bytes.
+MAX_CELLS: Final = 1_048_576 * 26
 # What the archive unpacks to, by its own account.
 MAX_UNPACKED_BYTES: Final = 2 * 1024**3
 # The parts that list sheets are a few kilobytes.
 _MAX_PART_BYTES: Final = 4 * 1024 * 1024
 _PIECE_BYTES: Final = 1 << 20
-# A row of 16,384 long cells; a longer piece without an end of row is no sheet.
-_MAX_ROW_BYTES: Final = 64 * 1024 * 1024
+# A cell holds 32,767 characters; a longer text without a tag is no sheet.
+_MAX_CELL_BYTES: Final = 4 * 1024 * 1024
 
 _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
-_CELL = re.compile(rb'<(?:\w+:)?c\b[^>]*?\br="([A-Z]{1,3})([0-9]{1,7})"')
+_CELL = re.compile(rb'<(?:\w+:)?c\b[^>]*?\br="[A-Z]')
+_WIDE = re.compile(rb' r="([A-Z]{2,3})[0-9]')
+_ROW = re.compile(rb'row [^>]*?\br="([0-9]{1,7})"')
 _FAILED = re.compile(rb'<(?:\w+:)?c\b(?=[^>]*\bt="e")[^>]*?\br="([A-Z]{1,3})([0-9]{1,7})"')
 
 
 @dataclass
 class Extent:
-    """How far a sheet reaches, and the first failed formula of each column (both from 0)."""
+    """How far a sheet reaches, at most, and by column the row of its first failed formula, both
+    from 0. Columns are exact beyond 26 only."""
 
     rows: int = 0
     columns: int = 0
@@ -141,25 +144,30 @@ def _tree(archive: zipfile.ZipFile, part: str) -> ElementTree.Element:
 
 def _extent(archive: zipfile.ZipFile, part: str) -> Extent:
     extent = Extent()
-    for row in _rows(archive, part):
-        # Cells stand in the order of their columns, so the last one tells how far a row reaches.
-        start = max(row.rfind(b"<c "), row.rfind(b":c "))
-        last = _CELL.search(row, max(start - 8, 0)) if start >= 0 else None
-        if last is None:
-            continue
-        extent.columns = max(extent.columns, _column_index(last[1]) + 1)
-        extent.rows = max(extent.rows, int(last[2]))
-        if b't="e"' in row:
-            for cell in _FAILED.finditer(row):
+    for tags in _tags(archive, part):
+        last_row = max(tags.rfind(b"<row "), tags.rfind(b":row "))
+        if last_row >= 0 and (row := _ROW.search(tags, last_row)):
+            extent.rows = max(extent.rows, int(row[1]))
+        # Looking for long names alone costs little; all others are of the first 26 columns.
+        wide = set(_WIDE.findall(tags))
+        extent.columns = max([extent.columns, *(_column_index(letters) + 1 for letters in wide)])
+        if not extent.columns and _CELL.search(tags):
+            extent.columns = 26
+        if b't="e"' in tags:
+            for cell in _FAILED.finditer(tags):
                 extent.failed.setdefault(_column_index(cell[1]), int(cell[2]) - 1)
     return extent
 
 
-def _rows(archive: zipfile.ZipFile, part: str) -> Iterator[bytes]:
+def _tags(archive: zipfile.ZipFile, part: str) -> Iterator[bytes]:
+    """The part in pieces that end between tags."""
     rest = b""
     with archive.open(part) as file:
         while piece := file.read(_PIECE_BYTES):
-            *rows, rest = (rest + piece).split(b"row>")
-            yield from rows
-            if len(rest) > _MAX_ROW_BYTES:
+            piece = rest + piece
+            end = piece.rfind(b"<")
+            yield piece[:end]
+            rest = piece[end:]
+            if len(rest) > _MAX_CELL_BYTES:
                 raise zipfile.BadZipFile
+    yield rest
