@@ -72,7 +72,12 @@ def reclassed(columns: Sequence[Mapping[str, Any]], asked: Confirmation) -> list
 
 def classes_of(row: DatasetRow) -> dict[str, ColumnClass]:
     """The class of every column; by its name for one that was published before there were any."""
-    return {column["name"]: _class_of(column) for column in row.columns}
+    found: dict[str, ColumnClass] = {}
+    for column in row.columns:
+        # One that is published in two roles is of the more delicate class.
+        both = (_class_of(column), found.get(column["name"], ColumnClass.OPEN))
+        found[column["name"]] = max(both, key=CLASS_ORDER.index)
+    return found
 
 
 def proposals_of(row: DatasetRow) -> dict[str, ClassProposal]:

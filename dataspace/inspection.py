@@ -175,7 +175,9 @@ def _proposals(
             most = ClassProposal(
                 ColumnClass.IDENTIFIER, f"it is published as {form}", f"以 {form} 发布"
             )
-        found[column.name] = most
+        # Published in two roles, it is what the more delicate one says.
+        both = (most, found.get(column.name, most))
+        found[column.name] = max(both, key=lambda one: CLASS_ORDER.index(one.column_class))
     return found
 
 

@@ -345,6 +345,14 @@ def rows_leave(source: Path | str, *clauses: dict[str, Any], **changes: Any) -> 
     return publication(source, terms=None, policy=asked, **fields)
 
 
+def test_a_column_in_two_roles_is_of_the_more_delicate_class(
+    datasets: Datasets, file: Path
+) -> None:
+    columns = [{**STREET, "role": "identifier", "class": "identifier"}, STREET]
+    with pytest.raises(InputRejected, match="column street are about people"):
+        datasets.publish(rows_leave(file, columns=columns))
+
+
 def test_no_row_leaves_before_a_person_has_confirmed_the_classes(
     datasets: Datasets, file: Path
 ) -> None:

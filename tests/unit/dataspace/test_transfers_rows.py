@@ -24,10 +24,10 @@ from dataspace.protocol import leaving, rows_out, transit
 from dataspace.protocol.leaving import MAX_OPEN_A_CONSUMER
 from dataspace.protocol.transfer_rows import new_address
 from dataspace.settings import ParticipantKind
-from dataspace.store.tables import AgreementRow, EntryRow, TransferRow
+from dataspace.store.tables import AgreementRow, DatasetRow, EntryRow, TransferRow
 from ledger.entry import open_entry
 
-from .transfer_nodes import AGREEMENT, NAME, PROVIDER_URL, make_node, publish
+from .transfer_nodes import AGREEMENT, DATASET, NAME, PROVIDER_URL, make_node, publish
 
 CONSUMER = "did:web:consumer"
 PID = "urn:uuid:11111111-1111-4111-8111-111111111111"
@@ -169,6 +169,16 @@ def test_the_policy_is_asked_again_each_time_rows_are_given(
     assert not any((node.home.path / "outgoing").iterdir())
     with pytest.raises(NotFound):
         node.data_plane.serve(PID, token)
+
+
+def test_the_evidence_of_a_decision_names_the_ground_in_law(node: Node, tmp_path: Path) -> None:
+    over = {"leftOperand": "dateTime", "operator": "lteq", "rightOperand": "2026-01-01T00:00:00Z"}
+    publish(node, str(csv_file(tmp_path)), over, consumer=CONSUMER)
+    with node.store.transaction() as tx:
+        tx.get_one(DatasetRow, DATASET).legal_basis = "statutory-duty"
+    with pytest.raises(Denied):
+        node.data_plane.serve(PID, started(node))
+    assert [entry.legal_basis for entry in entries(node, "decided")] == ["statutory-duty"]
 
 
 def test_the_last_permitted_use_may_fetch_again(node: Node, tmp_path: Path) -> None:
