@@ -7,7 +7,9 @@ they are.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ from connectors.errors import InputRejected
 
 Row = dict[str, Any]
 
+_HALVES: Final = re.compile(r"\\u[dD][89a-fA-F]")
 MISSING: Final = object()
 # Objects in objects in a row; more is no table.
 MAX_DEPTH: Final = 12
@@ -33,6 +36,10 @@ _AS_WRITTEN: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_cons
 _TELLING: Final = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_Number)
 
 
+class _ListFoundError(Exception):
+    """A cell is a list, which has to be written as JSON."""
+
+
 def parse_document(body: bytes, *, what: str, telling: bool = False) -> object:
     """The document with every number as text. With `telling`, `json_text` can write it again.
 
@@ -41,7 +48,7 @@ def parse_document(body: bytes, *, what: str, telling: bool = False) -> object:
     try:
         text = body.decode("utf-8-sig")
         document: object = (_TELLING if telling else _AS_WRITTEN).decode(text)
-        if "\\u" in text:
+        if _HALVES.search(text):
             # An escape can name half a character, which no text column can hold.
             json.dumps(document, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
@@ -98,36 +105,33 @@ def items_at(document: object, path: str, *, what: str) -> list[Any]:
     return items
 
 
-def flat_rows(items: Iterable[Any], *, what: str) -> list[Row]:
+def flat_rows(items: list[Any], *, what: str) -> list[Row]:
     """Every item as one level of cells: an object in it gives columns `outer.inner`.
 
     Raises InputRejected for an item that is no object, for objects too deep, and where a flattened
     name and a written one are the same.
     """
+    # Chained, so that rows without any object in them cost no line of Python each.
+    if set(map(type, items)) <= {dict} and dict not in set(map(type, _cells(items))):
+        return items
     rows: list[Row] = []
     for number, item in enumerate(items, start=1):
         if not isinstance(item, dict):
             raise InputRejected(f"{what}, item {number} is not a JSON object; check items=")
-        if dict in map(type, item.values()):
-            row: Row = {}
-            _flatten(item, "", row, f"{what}, item {number}", MAX_DEPTH)
-            rows.append(row)
-        else:
-            rows.append(item)
+        row: Row = {}
+        _flatten(item, "", row, f"{what}, item {number}", MAX_DEPTH)
+        rows.append(row)
     return rows
 
 
-def holds_lists(rows: Iterable[Row], columns: Sequence[str]) -> bool:
-    """Whether one of these cells is a list."""
-    return any(type(row.get(name)) is list for row in rows for name in columns)
+def holds_lists(rows: Iterable[Row]) -> bool:
+    """Whether any cell is a list."""
+    return list in set(map(type, _cells(rows)))
 
 
 def names_of(rows: Iterable[Row], *, what: str) -> list[str]:
     """The columns that occur, in the order in which they do first."""
-    names: dict[str, None] = {}
-    for row in rows:
-        if not names.keys() >= row.keys():
-            names.update(dict.fromkeys(row))
+    names = dict.fromkeys(chain.from_iterable(rows))
     if len(names) > MAX_COLUMNS:
         raise InputRejected(f"{what} has {len(names)} columns, more than {MAX_COLUMNS}")
     return list(names)
@@ -139,7 +143,7 @@ def verify_same_shape(rows: Iterable[Row], known: Collection[str], *, what: str)
     Columns that are new are no one's loss: nobody can have asked for them.
     """
     settled = frozenset(known)
-    new = {name for row in rows if not settled >= row.keys() for name in row if name not in settled}
+    new = set(chain.from_iterable(rows)) - settled
     if not new:
         return
     inside = {name: name.rpartition(".")[0] for name in new if "." in name}
@@ -153,9 +157,20 @@ def verify_same_shape(rows: Iterable[Row], known: Collection[str], *, what: str)
             )
 
 
-def text_batch(rows: Sequence[Row], columns: Sequence[str]) -> pa.RecordBatch:
-    """The rows as text columns; what is absent is null."""
-    arrays = [_text_column([row.get(name) for row in rows]) for name in columns]
+def text_batch(
+    rows: Sequence[Row], columns: Sequence[str], again: Callable[[], Sequence[Row]]
+) -> pa.RecordBatch:
+    """The rows as text columns; what is absent is null.
+
+    `again` gives the same rows of a document that was parsed `telling`, where a cell is a list.
+    """
+    cells = [[row.get(name) for row in rows] for name in columns]
+    try:
+        arrays = [_text_column(column) for column in cells]
+    except _ListFoundError:
+        told = again()
+        cells = [[row.get(name) for row in told] for name in columns]
+        arrays = [pa.array(map(_text, column), pa.string()) for column in cells]
     return pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
@@ -171,11 +186,17 @@ def json_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _cells(rows: Iterable[Row]) -> Iterator[Any]:
+    return chain.from_iterable(map(dict.values, rows))
+
+
 def _text_column(cells: list[Any]) -> pa.Array:
     try:
         return pa.array(cells, pa.string())
     except (pa.ArrowTypeError, pa.ArrowInvalid):
-        return pa.array([_text(cell) for cell in cells], pa.string())
+        if list in map(type, cells):
+            raise _ListFoundError from None
+        return pa.array(map(_text, cells), pa.string())
 
 
 def _text(cell: object) -> str | None:

@@ -109,7 +109,8 @@ def rows_as_table(shape: Shape, messages: Sequence[Message], columns: Sequence[s
     """The messages with these columns after time and topic."""
     times = pa.array([round(one.at * 1000) for one in messages], pa.int64()).cast(TIME)
     topics = pa.array([one.topic for one in messages], pa.string())
-    batch = text_batch([one.row for one in messages], columns)
+    rows = [one.row for one in messages]
+    batch = text_batch(rows, columns, lambda: rows)
     return pa.Table.from_arrays([times, topics, *batch.columns], schema=shape.schema(columns))
 
 

@@ -21,10 +21,10 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from connectors.addresses import Address, parse_address
-from connectors.conditions import Where, filtered, verify_readable
+from connectors.conditions import Where, columns_read, filtered, verify_readable
 from connectors.errors import InputRejected, Unavailable
 from connectors.files import BATCH_ROWS, open_path
-from connectors.names import verify_distinct
+from connectors.names import verify_columns, verify_distinct
 from connectors.spooled import file_name, spooled
 
 # More are listed, and asked about one by one for the version, in no reasonable time.
@@ -188,9 +188,13 @@ class Objects:
     def scan(self, columns: Sequence[str], where: Where = ()) -> Iterator[pa.RecordBatch]:
         store = self._bucket.connect()
         keys = self._bucket.keys(store, self._pattern)
-        schema = self._schema_of(store, keys[0])
-        verify_readable(columns, where, schema.names, source=self.name)
-        return filtered(lambda names: self._batches(store, keys, schema, names), columns, where)
+        wanted: pa.Schema | None = None
+        # What a text has is found on the copy that its rows are read from.
+        if _is_parquet(keys[0]):
+            schema = self._schema_of(store, keys[0])
+            verify_readable(columns, where, schema.names, source=self.name)
+            wanted = pa.schema([schema.field(name) for name in columns_read(columns, where)])
+        return filtered(lambda names: self._batches(store, keys, names, wanted), columns, where)
 
     def version(self) -> str:
         """Of the keys, sizes and ETags of the objects; of the bytes of those without an ETag."""
@@ -227,14 +231,16 @@ class Objects:
         return schema.remove_metadata()
 
     def _batches(
-        self, store: pafs.S3FileSystem, keys: list[str], schema: pa.Schema, names: list[str]
+        self, store: pafs.S3FileSystem, keys: list[str], names: list[str], wanted: pa.Schema | None
     ) -> Iterator[pa.RecordBatch]:
-        wanted = pa.schema([schema.field(name) for name in names])
         some = False
         for key in keys:
             before = self._bucket.stat(store, key)
             read = self._parquet if _is_parquet(key) else self._copied
-            for batch in read(store, key, wanted):
+            for batch in read(store, key, names):
+                wanted = batch.schema if wanted is None else wanted
+                if not batch.schema.equals(wanted):
+                    raise _another_schema(key, batch.schema, wanted)
                 if batch.num_rows:
                     some = True
                     yield batch
@@ -244,21 +250,20 @@ class Objects:
             raise InputRejected(f"{self.name} has columns but no rows; fill it, or name another")
 
     def _parquet(
-        self, store: pafs.S3FileSystem, key: str, wanted: pa.Schema
+        self, store: pafs.S3FileSystem, key: str, names: list[str]
     ) -> Iterator[pa.RecordBatch]:
         with self._bucket.reading(key):
             table = self._dataset(store, key)
-            verify_same_columns(table.schema, wanted, key)
+            verify_columns(names, table.schema.names, source=key)
             yield from table.to_batches(
-                columns=wanted.names, batch_size=BATCH_ROWS, batch_readahead=_READ_AHEAD
+                columns=names, batch_size=BATCH_ROWS, batch_readahead=_READ_AHEAD
             )
 
     def _copied(
-        self, store: pafs.S3FileSystem, key: str, wanted: pa.Schema
+        self, store: pafs.S3FileSystem, key: str, names: list[str]
     ) -> Iterator[pa.RecordBatch]:
         with self._copy(store, key) as file:
-            verify_same_columns(file.schema(), wanted, key)
-            yield from file.scan(wanted.names)
+            yield from file.scan(names)
 
     def _dataset(self, store: pafs.S3FileSystem, key: str) -> ds.Dataset:
         return ds.dataset(self._bucket.path(key), filesystem=store, format="parquet")
@@ -307,19 +312,12 @@ def fitting(pattern: str) -> Callable[[str], bool]:
     return lambda key: expression.fullmatch(key) is not None
 
 
-def verify_same_columns(schema: pa.Schema, wanted: pa.Schema, key: str) -> None:
-    """Raises InputRejected where an object lacks a column of the first or has another type."""
-    for field in wanted:
-        if field.name not in schema.names:
-            raise InputRejected(
-                f"{key} has no column {field.name}, which the first object has; name objects of "
-                "one schema"
-            )
-        if schema.field(field.name).type != field.type:
-            raise InputRejected(
-                f"{key}: column {field.name} holds {schema.field(field.name).type}, in the first "
-                f"object {field.type}; name objects of one schema"
-            )
+def _another_schema(key: str, schema: pa.Schema, wanted: pa.Schema) -> InputRejected:
+    name = next(one.name for one in schema if one.type != wanted.field(one.name).type)
+    return InputRejected(
+        f"{key}: column {name} holds {schema.field(name).type}, in the first object "
+        f"{wanted.field(name).type}; name objects of one schema"
+    )
 
 
 def _is_parquet(key: str) -> bool:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import pyarrow as pa
@@ -103,7 +104,7 @@ class WebTable:
         digest = hashlib.sha256()
         with self._site.session() as session:
             for page in self._pages(session, None, ()):
-                for row in self._telling(page, names_of(page.rows, what=page.what)):
+                for row in self._telling(page) if holds_lists(page.rows) else page.rows:
                     text = json.dumps(row, ensure_ascii=False, sort_keys=True)
                     digest.update(text.encode("utf-8") + b"\n")
         return f"sha256:{digest.hexdigest()}"
@@ -136,7 +137,7 @@ class WebTable:
                 some = True
                 verify_same_shape(page.rows, schema.names, what=page.what)
                 unseen -= {name for name in unseen if any(name in row for row in page.rows)}
-                batch = text_batch(self._telling(page, names), names)
+                batch = text_batch(page.rows, names, partial(self._telling, page))
                 held.append(_typed(batch, types, page.what))
                 if sum(batch.num_rows for batch in held) >= BATCH_ROWS:
                     yield _together(held)
@@ -234,10 +235,8 @@ class WebTable:
                 f"page {number} of {err}. The {so_far} rows of the pages before are not all"
             ) from err
 
-    def _telling(self, page: Page, names: Sequence[str]) -> list[Row]:
-        """The rows of `page`, read again where a list in them has to be written as JSON."""
-        if not holds_lists(page.rows, names):
-            return page.rows
+    def _telling(self, page: Page) -> list[Row]:
+        """The rows of `page`, read again so that a list in them can be written as JSON."""
         document = parse_document(page.answer.body, what=page.what, telling=True)
         return self._api.rows(document, page.what)
 
