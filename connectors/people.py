@@ -64,6 +64,16 @@ def standing_on(born: date | None, died: date | None, today: date) -> Standing:
     )
 
 
+def last_birthday_of_age(years: int, today: date) -> date:
+    """The last day on which somebody was born who is at least that old `today`."""
+    # Whoever was born then is a day short; a 29th of February shifts it by another.
+    born = date(today.year - years, today.month, 28 if today.month == 2 else today.day)
+    born += timedelta(days=2)
+    while full_years(born, today) < years:
+        born -= timedelta(days=1)
+    return born
+
+
 def full_years(born: date, today: date) -> int:
     """Full years of age; the birthday itself does not complete one."""
     return today.year - born.year - ((today.month, today.day) <= (born.month, born.day))

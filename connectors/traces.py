@@ -14,7 +14,7 @@ import hmac
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -24,15 +24,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from connectors.errors import InputRejected
 from connectors.use import Use
-from connectors.vault_keys import KEY_BYTES, NONCE_BYTES, DamagedVault, seal, unseal
+from connectors.vault_keys import KEY_BYTES, DamagedVault, seal, unseal
 
 SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 NAME_BYTES: Final = 16
 TAG_BYTES: Final = 16
 PSEUDONYM_BYTES: Final = 16
+_TAG_LABEL: Final = b"city-dataspace/vault/1/trace tag\0"
+_KEY_LABEL: Final = b"city-dataspace/vault/1/trace key\0"
 _FOR_REGULATOR: Final = b"city-dataspace/vault/1/regulator\0"
-# A key that seals one thing only may do so under one nonce.
-_ONCE: Final = bytes(NONCE_BYTES)
 
 
 class UseTold(BaseModel):
@@ -58,8 +58,7 @@ class SealedUse:
     regulator: bytes | None
 
 
-@dataclass(frozen=True)
-class SealedTrace:
+class SealedTrace(NamedTuple):
     """What is stored for one person of a use."""
 
     tag: bytes
@@ -97,13 +96,19 @@ class UseWriter:
 
     def traces(self, public_keys: Sequence[bytes]) -> list[SealedTrace]:
         """One trace for each person, sorted by tags: the order tells nothing either."""
-        name, key, exchange = self.use.name, self._key, self._ephemeral.exchange
+        name, key, exchange = self.use.name, int.from_bytes(self._key), self._ephemeral.exchange
+        load = X25519PublicKey.from_public_bytes
         made = []
         for public in public_keys:
-            shared = exchange(X25519PublicKey.from_public_bytes(public))
-            tag, wrapping = _parts(shared, name, public)
-            made.append(SealedTrace(tag, AESGCM(wrapping).encrypt(_ONCE, key, name)))
-        return sorted(made, key=lambda trace: trace.tag)
+            try:
+                shared = exchange(load(public))
+            except ValueError:
+                # A key that shares nothing is none of those the vault makes.
+                raise DamagedVault("a person's public key was altered") from None
+            tag, pad = _parts(shared, name + public)
+            wrapped = key ^ int.from_bytes(pad)
+            made.append(SealedTrace(tag, wrapped.to_bytes(KEY_BYTES)))
+        return sorted(made)
 
     def people(self, pseudonyms: Sequence[bytes], number: int) -> bytes | None:
         """Whose data are in batch `number`, for the regulator; None where there is none."""
@@ -120,18 +125,15 @@ class TraceReader:
         self._public = key.public_key().public_bytes_raw()
 
     def parts(self, use: SealedUse) -> tuple[bytes, bytes]:
-        """The tag of this person's trace of `use`, and the key that opens it."""
+        """The tag of this person's trace of `use`, and the pad over its key."""
         shared = self._key.exchange(X25519PublicKey.from_public_bytes(use.ephemeral))
-        return _parts(shared, use.name, self._public)
+        return _parts(shared, use.name + self._public)
 
     @staticmethod
-    def open(use: SealedUse, wrapping: bytes, wrapped: bytes) -> UseTold:
+    def open(use: SealedUse, pad: bytes, wrapped: bytes) -> UseTold:
         """The use, from a trace found under its tag. Raises DamagedVault."""
-        try:
-            key = AESGCM(wrapping).decrypt(_ONCE, wrapped, use.name)
-        except InvalidTag:
-            raise DamagedVault("a trace was altered; restore the vault from your backup") from None
-        return _told(use, key)
+        # Whatever was changed in what is wrapped gives another key, which opens nothing.
+        return _told(use, bytes(a ^ b for a, b in zip(pad, wrapped, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -165,14 +167,14 @@ def _told(use: SealedUse, key: bytes) -> UseTold:
     return UseTold.model_validate_json(unseal(AESGCM(key), use.sealed, use.name))
 
 
-def _parts(shared: bytes, name: bytes, public: bytes) -> tuple[bytes, bytes]:
-    """Tag and wrapping key, both bound to the use and the person's key.
+def _parts(shared: bytes, bound: bytes) -> tuple[bytes, bytes]:
+    """The trace's tag, and the one-time pad over the key of the use.
 
-    What is shared over X25519 is not uniform; HMAC extracts, under a label each (RFC 5869).
+    Bound to the use's name and the person's public key, so no pad is used twice. What is shared
+    over X25519 is not uniform; HMAC extracts, under a label each (RFC 5869).
     """
-    tag = hmac.digest(shared, b"city-dataspace/vault/1/trace tag\0" + name + public, "sha256")
-    key = hmac.digest(shared, b"city-dataspace/vault/1/trace key\0" + name + public, "sha256")
-    return tag[:TAG_BYTES], key
+    tag = hmac.digest(shared, _TAG_LABEL + bound, "sha256")
+    return tag[:TAG_BYTES], hmac.digest(shared, _KEY_LABEL + bound, "sha256")
 
 
 def _batch(name: bytes, number: int) -> bytes:

@@ -12,7 +12,12 @@ from datetime import date, datetime
 
 from pydantic_core import from_json
 
-from connectors.people import day_of, standing_on
+from connectors.people import (
+    CHILD_BELOW_YEARS,
+    LONGEST_LIFE_YEARS,
+    day_of,
+    last_birthday_of_age,
+)
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,13 @@ class Coverage:
     """Decides about one use whether people's consents cover it, from heads as they are written."""
 
     def __init__(self, fitting: frozenset[int], at: datetime) -> None:
-        self._fitting, self._today = fitting, day_of(at)
+        self._fitting, today = fitting, day_of(at)
         self._at_ms = int(at.timestamp() * 1000)
+        # The rule of `connectors.people.standing` as comparisons of days, for it is asked for
+        # every person of a city.
+        self._today = today.toordinal()
+        self._fourteen = last_birthday_of_age(CHILD_BELOW_YEARS, today).toordinal()
+        self._oldest = last_birthday_of_age(LONGEST_LIFE_YEARS, today).toordinal()
 
     def of(self, packed: Sequence[bytes]) -> list[bool]:
         """For each head whether one of its consents is among the fitting ones and in force, of
@@ -90,15 +100,19 @@ class Coverage:
         died: int | None,
         consents: Sequence[tuple[str, int, int, int, bool, bool]],
     ) -> bool:
-        by_whom = [
-            guardian
-            for _, terms, given_ms, expires_ms, withdrawn, guardian in consents
-            if terms in self._fitting and not withdrawn and given_ms <= self._at_ms < expires_ms
-        ]
-        if not by_whom:
+        if (died is not None and died <= self._today) or (born or self._today) <= self._oldest:
             return False
-        now = standing_on(_day(born), _day(died), self._today)
-        return not now.deceased and (not now.child or any(by_whom))
+        grown = born is None or born <= self._fourteen
+        at_ms, fitting = self._at_ms, self._fitting
+        for _, terms, given_ms, expires_ms, withdrawn, guardian in consents:
+            if (
+                terms in fitting
+                and given_ms <= at_ms < expires_ms
+                and not withdrawn
+                and (grown or guardian)
+            ):
+                return True
+        return False
 
 
 def _day(ordinal: int | None) -> date | None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
 from connectors.errors import InputRejected
 from connectors.identifiers import ColumnReader
 from connectors.local_file import reading
@@ -24,7 +26,8 @@ from connectors.vault_keys import (
 )
 from connectors.vault_store import FORMAT, changed, put, value
 
-PUBLIC_KEY_BYTES: Final = 32
+# What of the vault itself is sealed under the wrapping key; the last one comes with an import.
+WRAPPED_VALUES: Final = ("index key", "terms key", "settings", "last import")
 # People whose keys are wrapped anew between two looks at the database.
 _REWRAPPED_TOGETHER: Final = 10_000
 
@@ -100,8 +103,9 @@ def rotate_key(vault: Vault, new_reference: str | None = None) -> int:
         # Killed after the commit, before the new key got its name: only that is left to do.
         if key.check != value(db, "check"):
             old = vault.opened(db)
-            for name in ("index key", "terms key", "settings"):
-                plain = unseal(old.key.wrapping, value(db, name), bound(old.id, name))
+            sealed_values = "SELECT name, value FROM meta WHERE name IN (?, ?, ?, ?)"
+            for name, sealed in db.execute(sealed_values, WRAPPED_VALUES).fetchall():
+                plain = unseal(old.key.wrapping, sealed, bound(old.id, name))
                 put(db, name, seal(key.wrapping, plain, bound(old.id, name)))
             last = 0
             while rows := db.execute(
@@ -127,7 +131,9 @@ def _rewrapped(person_key: bytes, key: VaultKey, vault_id: bytes, pseudonym: byt
 
 def _verify_public_key(text: str) -> None:
     try:
-        good = len(bytes.fromhex(text)) == PUBLIC_KEY_BYTES
+        # What shares nothing (a point of low order) is no key either, and refused by this.
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(text)))
+        good = True
     except ValueError:
         good = False
     if not good:

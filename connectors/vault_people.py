@@ -171,12 +171,12 @@ class VaultPeople:
             told = []
             for row, use in _sealed_uses(db):
                 for reader in readers:
-                    tag, wrapping = reader.parts(use)
+                    tag, pad = reader.parts(use)
                     trace = db.execute(
                         "SELECT wrapped FROM trace WHERE use = ? AND tag = ?", (row, tag)
                     ).fetchone()
                     if trace is not None:
-                        told.append(reader.open(use, wrapping, trace[0]))
+                        told.append(reader.open(use, pad, trace[0]))
         return told
 
     def regulators_uses(self, key: X25519PrivateKey) -> list[RegulatorsUse]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -31,8 +31,7 @@ BATCH_ROWS: Final = 16_384
 MAX_ATTEMPTS: Final = 20
 
 
-@dataclass(frozen=True)
-class _Reader:
+class _Reader(NamedTuple):
     """Somebody whose consent covers the use."""
 
     pseudonym: bytes
@@ -66,13 +65,14 @@ class Scan:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         place = (0, -1)
-        while True:
-            read = self._traced(place)
-            if read is None:
-                return
-            place, kept = read
-            if kept.num_rows:
-                yield kept
+        with self._vault.store.held_open():
+            while True:
+                read = self._traced(place)
+                if read is None:
+                    return
+                place, kept = read
+                if kept.num_rows:
+                    yield kept
 
     def _traced(self, place: tuple[int, int]) -> tuple[tuple[int, int], pa.RecordBatch] | None:
         """The next rows after `place`, their traces on the disk; None after the last."""

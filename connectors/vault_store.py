@@ -104,6 +104,14 @@ class VaultStore:
                     db.execute("ROLLBACK")
                 raise
 
+    @contextmanager
+    def held_open(self) -> Iterator[None]:
+        """Keeps the write-ahead log for the block: SQLite folds it into the database whenever the
+        last connection closes, which would be done for every batch."""
+        with self._connected() as db:
+            db.execute("SELECT 1 FROM meta").fetchone()
+            yield
+
     def scrub(self) -> bool:
         """Take what was deleted out of the write-ahead log; False while a reader still needs it."""
         with self._connected() as db:

@@ -437,8 +437,9 @@ def test_an_erasure_without_its_certificate_does_not_happen(held: Example) -> No
         "UPDATE person SET head_version = head_version + 1 WHERE id = 1",
         "UPDATE record SET sealed = zeroblob(40)",
         "UPDATE terms SET sealed = zeroblob(60)",
+        "UPDATE person SET public = zeroblob(32)",
     ],
-    ids=["swap", "move", "head", "key", "version", "zero", "terms"],
+    ids=["swap", "move", "head", "key", "version", "zero", "terms", "public"],
 )
 def test_what_was_swapped_or_altered_is_noticed(held: Example, statement: str) -> None:
     held.give(ANN)
@@ -487,6 +488,7 @@ def test_a_new_key_opens_everything_and_the_old_one_nothing(held: Example) -> No
     old = (held.folder / KEY_FILE).read_text()
     assert rotate_key(held.vault) == 2
     assert held.read() == [(ANN,), (ANN,)]
+    assert held.bring([(CID, "Luohu", "", "1")]).people_added == 1
     (held.folder / KEY_FILE).write_text(old)
     with pytest.raises(InputRejected, match="not the one"):
         held.read()
@@ -501,8 +503,9 @@ def test_addresses_that_name_no_vault_are_refused(url: str) -> None:
 def test_a_folder_becomes_a_vault_once(held: Example) -> None:
     with pytest.raises(InputRejected, match="already is a vault"):
         create_vault(held.folder, subject="resident_id")
-    with pytest.raises(InputRejected, match="X25519"):
-        create_vault(held.folder.parent / "b", subject="x", regulator_key="zz")
+    for wrong in ("zz", "00", "00" * 32):
+        with pytest.raises(InputRejected, match="X25519"):
+            create_vault(held.folder.parent / "b", subject="x", regulator_key=wrong)
 
 
 def test_an_empty_vault_says_what_to_do(tmp_path: Path) -> None:
@@ -512,3 +515,20 @@ def test_an_empty_vault_says_what_to_do(tmp_path: Path) -> None:
     assert made.people.access(new_access_code()) is None
     assert Access.of(bytes(16), bytes(16)).locator != Access.of(bytes(16), b"\1" * 16).locator
     assert trustee().did.startswith("did:")
+
+
+@pytest.mark.parametrize("table", ["trace", "traced", "use"])
+def test_an_altered_trace_is_noticed(held: Example, table: str) -> None:
+    code = held.people.enrol(ANN)
+    held.give(ANN)
+    held.read()
+    column = "wrapped" if table == "trace" else "sealed"
+    with sqlite3.connect(held.folder / DATABASE) as db:
+        (content,) = db.execute(f"SELECT {column} FROM {table}").fetchone()
+        altered = bytes([content[0] ^ 1]) + content[1:]
+        db.execute(f"UPDATE {table} SET {column} = ?", (altered,))
+    access = held.people.access(code)
+    assert access is not None
+    everybody = table == "traced"
+    with pytest.raises(InputRejected, match="altered"):
+        held.people.regulators_uses(held.regulator) if everybody else held.people.uses(access)
