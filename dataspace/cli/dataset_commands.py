@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+import contracts.errors
 from contracts.authoring import parse_policy
 from contracts.vocabulary import CLASSES, FREQUENCIES, LEGAL_BASES, THEMES
 from dataspace.cli.dataset_words import (
@@ -71,7 +72,11 @@ def publish(
         text = file.read_text(encoding="utf-8")
     except OSError as err:
         raise InputRejected(f"the publication {file} cannot be read") from err
-    body = parse_policy(text)
+    try:
+        body = parse_policy(text)
+    except contracts.errors.InputRejected as err:
+        # The reader is the one of policies, and says so.
+        raise InputRejected(f"{file.name}{str(err).removeprefix('policy')}") from err
     if isinstance(body.get("source"), str):
         body["source"] = located(body["source"], beside=file.parent)
     with Client.of_home(home) as node:
@@ -195,11 +200,13 @@ def dataset_add(
         "recipient_kinds": recipient or [],
     }
     blocks = {"division": division_column, "grid": grid_column}
+    columns = _with_classes(columns, class_)
+    conditions = [_condition(text) for text in where or ()]
     with Client.of_home(home) as node:
         made = node.publish(
             dataset,
             located(source),
-            _with_classes(columns, class_),
+            columns,
             title=title,
             description=description,
             grade=grade,
@@ -212,7 +219,7 @@ def dataset_add(
             theme=theme,
             division=division,
             frequency=frequency,
-            where=[_condition(text) for text in where or ()],
+            where=conditions,
             blocks=blocks if division_column or grid_column else None,
             confirmed=confirmed,
             legal_basis=legal_basis,
