@@ -56,7 +56,9 @@ from dataspace.publication import (
     where_of,
 )
 from dataspace.publishing import first_version, make_row
+from dataspace.releasing import verify_release
 from dataspace.settings import ParticipantKind
+from dataspace.sight import pinned
 from dataspace.store.tables import AgreementRow, DatasetRow
 from dataspace.visibility import decide_visibility
 from ledger.entry import EntryType
@@ -112,12 +114,14 @@ class Datasets:
         source = open_source(location)
         personal = isinstance(source, ConsentedSource)
         offer = make_offer(asked, offer_id=f"offer:{asked.id}", personal=personal, grade=grade)
+        # Before the rows are read: what changes meanwhile is a change of this version.
+        content_version = self._node.versions.named(source)
+        if asked.pin_version:
+            offer = pinned(offer, content_version)
         now = datetime.now(UTC)
         remarks = review(offer, asked.formats, personal=personal, grade=grade, now=now)
         verify_formats(offer, asked.formats, grade)
         self._node.zones.heed(offer)
-        # Before the rows are read: what changes meanwhile is a change of this version.
-        content_version = self._node.versions.named(source)
         found = inspect(
             source,
             columns,
@@ -136,6 +140,7 @@ class Datasets:
         )
         bounded = bounded_by(row, personal=personal)
         verify_bounds(bounded, offer, asked.formats)
+        verify_release(offer, asked.formats, row, source)
         graded = propose_grade(found.proposals, rows=found.rows)
         remarks += remarks_on_classes(bounded.classes, found.proposals)
         remarks += remarks_on_grade(grade, graded)
@@ -197,17 +202,21 @@ class Datasets:
         change, followed = self._node.sharing.resolved(change)
         with self._node.store.transaction() as tx:
             before = self.offered(tx, dataset)
-        personal = isinstance(open_source(before.source), ConsentedSource)
+        source = open_source(before.source)
+        personal = isinstance(source, ConsentedSource)
         grade, now = Grade(before.grade), datetime.now(UTC)
         draft = make_offer(change, offer_id=f"offer:{dataset}", personal=personal, grade=grade)
+        if change.pin_version:
+            draft = pinned(draft, self._node.versions.named(source))
         self._node.zones.heed(draft)
         with self._node.store.transaction() as tx:
             row = self._locked(tx, dataset)
-            offer_id = _following(Offer.model_validate(row.offer).id, dataset)
+            offer_id = following_id(Offer.model_validate(row.offer).id, dataset)
             offer = draft.model_copy(update={"id": offer_id})
             formats = row.formats if change.formats is None else change.formats
             remarks = review(offer, formats, personal=personal, grade=grade, now=now)
             verify_formats(offer, formats, grade)
+            verify_release(offer, formats, row, source)
             verify_bounds(bounded_by(row, personal=personal), offer, formats)
             row.offer, row.formats = offer.to_json(), list(formats)
             described = self.describe(row)
@@ -445,7 +454,7 @@ def _unknown(dataset: str) -> NotFound:
     )
 
 
-def _following(offer_id: str, dataset: str) -> str:
+def following_id(offer_id: str, dataset: str) -> str:
     """The id of the offer that replaces `offer_id`: offer:residents, then offer:residents:2, …"""
     number = offer_id.removeprefix(f"offer:{dataset}:")
     return f"offer:{dataset}:{int(number) + 1 if number.isdecimal() else 2}"

@@ -126,6 +126,7 @@ class PolicyChange(BaseModel):
     policy: dict[str, Any] | None = None
     formats: tuple[str, ...] | None = Field(default=None, max_length=len(RAW_FORMATS))
     zones: tuple[str, ...] = Field(default=(), max_length=MAX_ZONES)
+    pin_version: bool = False
 
 
 class Publication(BaseModel):
@@ -134,7 +135,8 @@ class Publication(BaseModel):
     `theme`, `frequency` and `legal_basis` are words of `contracts.vocabulary`, `division` is a
     GB/T 2260 code. `where` chooses the rows. `confirmed` says that a person has looked at the
     classes of the columns. `formats` are those in which the rows themselves may leave besides what
-    computations tell about them: HttpData-PULL, HttpData-PUSH; none unless named.
+    computations tell about them: HttpData-PULL, HttpData-PUSH; none unless named. `pin_version`
+    lets every agreement cover the state alone that the data are in when it is offered.
     """
 
     model_config = _WRITTEN
@@ -158,6 +160,7 @@ class Publication(BaseModel):
     terms: Terms | None = None
     policy: dict[str, Any] | None = None
     zones: tuple[str, ...] = Field(default=(), max_length=MAX_ZONES)
+    pin_version: bool = False
 
 
 def make_offer(

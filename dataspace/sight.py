@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from contracts.odrl import AtomicConstraint, Offer, Operator
+from contracts.odrl import AtomicConstraint, Constraint, Offer, Operator
 from contracts.profile import Operand
 from dataspace.errors import Unavailable
 
@@ -43,6 +43,29 @@ def pinned(offer: Offer, version: str) -> Offer:
     )
     permissions = tuple(
         rule.model_copy(update={"constraint": (*rule.constraint, clause)})
+        for rule in offer.permission
+    )
+    return offer.model_copy(update={"permission": permissions})
+
+
+def repinned(offer: Offer, before: str, now: str) -> Offer:
+    """The offer with what `pinned` said of `before` said of `now`; the same where nothing did.
+
+    A list of versions is an owner's choice and stays.
+    """
+
+    def moved(constraint: Constraint) -> Constraint:
+        if (
+            isinstance(constraint, AtomicConstraint)
+            and constraint.left_operand == Operand.CONTENT_VERSION
+            and constraint.operator is Operator.EQ
+            and constraint.right_operand == before
+        ):
+            return constraint.model_copy(update={"right_operand": now})
+        return constraint
+
+    permissions = tuple(
+        rule.model_copy(update={"constraint": tuple(map(moved, rule.constraint))})
         for rule in offer.permission
     )
     return offer.model_copy(update={"permission": permissions})

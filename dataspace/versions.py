@@ -28,12 +28,12 @@ from contracts.odrl import Agreement, Offer
 from contracts.planning import covered_versions, mentions
 from contracts.profile import Operand
 from contracts.prospect import decide_prospect
-from dataspace.catalog import policy_hash
+from dataspace.catalog import following_id, policy_hash
 from dataspace.computing.permission import consent_of, refusal_in
 from dataspace.errors import Denied, InputRejected, Unavailable
 from dataspace.processes import Handler, Later, Process, schedule
 from dataspace.releasing import published_columns
-from dataspace.sight import VERSION_PREFIX, NotAsPublished, Sight, digests_of
+from dataspace.sight import VERSION_PREFIX, NotAsPublished, Sight, digests_of, repinned
 from dataspace.store.tables import DatasetRow, DatasetVersionRow, ProcessRow, Setting
 from ledger.entry import EntryType
 
@@ -238,7 +238,7 @@ class Versions:
         tx.add(row)
         if newest is not None and version == newest.content_version:
             return False
-        row.content_version = version
+        before, row.content_version = row.content_version, version
         number = 1 if newest is None else newest.number + 1
         tx.add(
             DatasetVersionRow(
@@ -248,10 +248,15 @@ class Versions:
         if newest is None:
             # Published before versions were kept: this is the first that is known.
             return False
+        offer = Offer.model_validate(row.offer)
+        following = repinned(offer, before, version)
+        if following != offer:
+            following = following.model_copy(update={"id": following_id(offer.id, dataset)})
+            row.offer = following.to_json()
         self._node.evidence.record(
             tx,
             EntryType.PUBLISHED,
-            policy_h=policy_hash(Offer.model_validate(row.offer)),
+            policy_h=policy_hash(following),
             outcome=NEW_VERSION,
             inputs_c=digests_of(version),
         )
@@ -279,9 +284,7 @@ class Versions:
                 raise NotAsPublished(
                     "the dataset is at the moment not what was published", remedy=_REMEDY
                 ) from err
-            raise Unavailable(
-                "the dataset cannot be read at the moment", remedy=_REMEDY
-            ) from err
+            raise Unavailable("the dataset cannot be read at the moment", remedy=_REMEDY) from err
         self._forget_trouble(row)
 
     def _keep_trouble(self, row: DatasetRow, err: ConnectorError | InputRejected) -> None:

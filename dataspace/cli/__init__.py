@@ -22,10 +22,12 @@ from dataspace.cli import (
     negotiation_commands,
     node_commands,
     policy_commands,
+    return_commands,
     source_commands,
     transfer_commands,
     use_commands,
     vault_commands,
+    version_commands,
     zone_commands,
 )
 from dataspace.cli.shared import out
@@ -47,11 +49,13 @@ for _commands in (
     app.add_typer(_commands)
 source_commands.app.add_typer(collect_command.app)
 app.add_typer(source_commands.app, name="source")
+dataset_commands.dataset_app.add_typer(version_commands.app)
 app.add_typer(dataset_commands.dataset_app, name="dataset")
 app.add_typer(policy_commands.app, name="policy")
 app.add_typer(negotiation_commands.app, name="negotiation")
 app.add_typer(agreement_commands.app, name="agreement")
 app.add_typer(transfer_commands.app, name="transfer")
+app.add_typer(return_commands.app, name="return")
 app.add_typer(computation_commands.app, name="computation")
 app.add_typer(consent_commands.app, name="consent")
 app.add_typer(vault_commands.app, name="vault")

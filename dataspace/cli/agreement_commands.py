@@ -188,6 +188,8 @@ def _print(one: dict[str, Any]) -> None:
         say(f"  {one['standing']}")
     elif one["expires_at"]:
         say(f"  until {one['expires_at']}")
+    if one["covers_versions"] is not None:
+        say(f"  of the data as they were in {', '.join(one['covers_versions']) or 'no version'}")
 
 
 def _print_terms(document: dict[str, Any]) -> None:

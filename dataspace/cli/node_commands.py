@@ -137,6 +137,10 @@ def status(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
         say(f"  evidence {log['size']} entries, {log['anchored']} anchored")
         for one in computations:
             say(f"  {one['kind']} {one['id']} {one['status']}")
+        for trouble in found["datasets_in_trouble"]:
+            say(f"  since {trouble['since']}: {trouble['sentence']}")
+            if trouble["remedy"]:
+                say(f"    remedy: {trouble['remedy']}")
         for process in found["processes"]:
             why = process["last_error"] or "due"
             say(f"  waiting: {process['kind']} ({process['state']}): {why}")

@@ -25,7 +25,7 @@ NAME = {"name": "name", "role": "identifier", "canonicaliser": "text/1"}
 AMOUNT = {"name": "amount", "role": "value"}
 OWN = 'name,secret,amount\nann,s1,7\n"bob, jr.",s2,-3\n'
 LEAVES = b'"name","amount"\n"ann","7"\n"bob, jr.","-3"\n'
-BROKEN = "nobody\n1\n"
+BROKEN = "name,secret,amount\nnobody\n"
 
 
 def clause(left: str, operator: str, right: Any) -> dict[str, Any]:
