@@ -152,6 +152,10 @@ def dataset_add(
         typer.Option(help=f"why personal data may be processed: {', '.join(LEGAL_BASES)}"),
     ] = None,
     grade: Annotated[str, typer.Option(help="general, important or core (GB/T 43697)")] = "general",
+    pin_version: Annotated[
+        bool,
+        typer.Option("--pin-version", help="each agreement covers the data as they are then alone"),
+    ] = False,
     format_: Annotated[
         list[str] | None,
         typer.Option("--format", help="let the rows leave: HttpData-PULL, HttpData-PUSH"),
@@ -223,6 +227,7 @@ def dataset_add(
             blocks=blocks if division_column or grid_column else None,
             confirmed=confirmed,
             legal_basis=legal_basis,
+            pin_version=pin_version,
         )
     show(made, as_json, lambda: print_published(dataset, made))
 
