@@ -163,6 +163,8 @@ def _locked(
         }
         with _told(), duckdb.connect(str(directory / "joined"), config=settings) as engine:
             engine.execute("SET TimeZone = 'UTC'")
+            # It would be printed between other people's output.
+            engine.execute("SET enable_progress_bar = false")
             for name, schema in schemas.items():
                 kept = query.columns_of(name) if members is not None else schema.names
                 _create(engine, name, pa.schema([_loadable(name, schema, one) for one in kept]))

@@ -191,7 +191,7 @@ def test_mariadb_keeps_every_value_exactly(maria: Database) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("examples", [6, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_what_the_server_chooses_is_what_the_conditions_mean(
     server: Database, examples: int
 ) -> None:
