@@ -176,15 +176,15 @@ def _encoding(path: Path) -> tuple[str, bool]:
         return _UTF_16, _odd_quotes_of_utf_16(path)
     if _BINARY_BYTES.search(start):
         raise _binary(path)
-    for encoding, verify in ((_UTF_8, _verify_utf_8), (_GB_18030, _verify_gb_18030)):
+    for encoding, count_quotes in ((_UTF_8, _quotes_of_utf_8), (_GB_18030, _quotes_of_gb_18030)):
         try:
-            return encoding, verify(path) % 2 == 1
+            return encoding, count_quotes(path) % 2 == 1
         except UnicodeDecodeError:
             continue
     raise InputRejected(f"{path.name} is neither UTF-8 nor GBK text; save it as CSV UTF-8")
 
 
-def _verify_utf_8(path: Path) -> int:
+def _quotes_of_utf_8(path: Path) -> int:
     """The number of quotation marks. Raises UnicodeDecodeError where it is not UTF-8."""
     quotes, rest = 0, b""
     for block in _blocks(path):
@@ -193,12 +193,13 @@ def _verify_utf_8(path: Path) -> int:
             block = rest + block
             end = _last_whole_character(block)
             rest = block[end:]
-            _verify_block_utf_8(block[:end])
+            verify_utf_8(block[:end])
     rest.decode("utf-8")
     return quotes
 
 
-def _verify_block_utf_8(block: bytes) -> None:
+def verify_utf_8(block: bytes) -> None:
+    """Raises UnicodeDecodeError unless `block` is UTF-8."""
     # Arrow looks at the bytes where they are; decoding would make a string of them first.
     ends = pa.py_buffer(np.array([0, len(block)], dtype=np.int32))
     try:
@@ -217,7 +218,7 @@ def _last_whole_character(block: bytes) -> int:
     return len(block)
 
 
-def _verify_gb_18030(path: Path) -> int:
+def _quotes_of_gb_18030(path: Path) -> int:
     """The number of quotation marks. Raises UnicodeDecodeError where it is not GB 18030."""
     decoder = codecs.getincrementaldecoder(_GB_18030)()
     quotes = 0

@@ -7,11 +7,10 @@ gzip, which the ending .gz tells.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
@@ -20,7 +19,8 @@ import pyarrow.parquet as pq
 from connectors import delimited
 from connectors.conditions import Where, filtered, verify_readable
 from connectors.errors import InputRejected
-from connectors.local_file import GZIP, LocalFile, Stamp, open_bytes
+from connectors.json_lines import JsonLinesFile
+from connectors.local_file import GZIP, LocalFile, Stamp
 from connectors.local_file import reading as reading
 from connectors.local_file import verify_is_file as verify_is_file
 from connectors.names import verify_distinct
@@ -30,13 +30,6 @@ from connectors.spreadsheet import Spreadsheet, open_spreadsheet
 
 # Rows per batch: large enough to amortise Python's per-batch cost, a few MB of text at most.
 BATCH_ROWS = 65_536
-# The first rows tell which columns a JSON lines file has.
-JSON_SCHEMA_ROWS = 1_000
-# A longer line is a broken file, and would be held in memory whole.
-MAX_JSON_LINE_BYTES = 4 * 1024 * 1024
-
-# Numbers stay as their digits: a float would lose those of an identity number.
-_AS_WRITTEN = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 _ENCODINGS = {"utf-8-sig": "UTF-8", "gb18030": "GBK (GB 18030)", "utf-16": "UTF-16"}
 _DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
 
@@ -112,81 +105,6 @@ class ParquetFile(LocalFile):
                     f"{self.name} is not a readable Parquet file; write it again, or name the file "
                     "by what it is (.csv, .jsonl)"
                 ) from err
-
-
-class JsonLinesFile(LocalFile):
-    """One JSON object a line. Scalars become text as written, null and absent become null."""
-
-    def schema(self) -> pa.Schema:
-        names: dict[str, None] = {}
-        with reading(self.path):
-            for number, row in enumerate(self._rows(), start=1):
-                names.update(dict.fromkeys(row))
-                if number == JSON_SCHEMA_ROWS:
-                    break
-        if not names:
-            raise InputRejected(f"{self.name} has no rows; write one JSON object on each line")
-        return pa.schema([(name, pa.string()) for name in names])
-
-    def scan(self, columns: Sequence[str], where: Where = ()) -> Iterator[pa.RecordBatch]:
-        stamp = self.stamp()
-        verify_readable(columns, where, self.schema().names, source=self.name)
-        return filtered(lambda names: self.whole(self._batches(names), stamp), columns, where)
-
-    def description(self) -> Mapping[str, str]:
-        return {"format": "JSON lines", "encoding": "UTF-8"}
-
-    def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        cells: dict[str, list[str | None]] = {name: [] for name in columns}
-        held = 0
-        for number, row in enumerate(self._rows(), start=1):
-            for name in columns:
-                cells[name].append(self._text(row.get(name), number, name))
-            held += 1
-            if held == BATCH_ROWS:
-                yield _text_batch(cells)
-                cells = {name: [] for name in columns}
-                held = 0
-        if held:
-            yield _text_batch(cells)
-
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        with open_bytes(self.path) as file:
-            number = 0
-            while line := file.readline(MAX_JSON_LINE_BYTES):
-                if len(line) == MAX_JSON_LINE_BYTES:
-                    self._reject_row(number + 1, f"is longer than {MAX_JSON_LINE_BYTES} bytes")
-                text = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
-                if not text.strip():
-                    continue
-                number += 1
-                yield self._row(text, number)
-
-    def _row(self, text: bytes, number: int) -> dict[str, Any]:
-        row: object = None
-        try:
-            row = _AS_WRITTEN.decode(text.decode("utf-8"))
-            if b"\\u" in text:
-                # An escape can name half a character, which no text column can hold.
-                json.dumps(row, ensure_ascii=False).encode("utf-8")
-        except (ValueError, RecursionError):
-            # The decoder's own error holds the line, which may be someone's data.
-            self._reject_row(number, "is not JSON")
-        if not isinstance(row, dict):
-            self._reject_row(number, "is not a JSON object")
-        return row
-
-    def _text(self, value: object, number: int, column: str) -> str | None:
-        if value is None or isinstance(value, str):
-            return value
-        if not isinstance(value, bool):
-            self._reject_row(number, f"holds a list or an object in column {column}")
-        return "true" if value else "false"
-
-    def _reject_row(self, number: int, what: str) -> NoReturn:
-        raise InputRejected(
-            f"{self.name}, row {number} {what}; write one flat JSON object on each line, in UTF-8"
-        ) from None
 
 
 FileSource: TypeAlias = DelimitedFile | ParquetFile | JsonLinesFile | Spreadsheet
@@ -268,8 +186,3 @@ def _path(text: str) -> Path:
     if not text or "\0" in text:
         raise InputRejected("the path of a data file is empty or malformed; name a file")
     return Path(text)
-
-
-def _text_batch(cells: Mapping[str, list[str | None]]) -> pa.RecordBatch:
-    arrays = [pa.array(column, type=pa.string()) for column in cells.values()]
-    return pa.RecordBatch.from_arrays(arrays, names=list(cells))
