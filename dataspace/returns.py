@@ -204,7 +204,8 @@ class Returns:
             if transfer.state != TransferState.STARTED:
                 # Resuming it schedules this again.
                 return None
-            due_at = now if row.next_due_at is None else row.next_due_at
+            # In milliseconds, which the receiver is told exactly.
+            due_at = round(now, 3) if row.next_due_at is None else row.next_due_at
             begun = unfinished(tx, transfer.pid)
             number = count(tx, transfer.pid) + 1 if begun is None else begun.number
         if due_at > now and begun is None:
@@ -252,7 +253,7 @@ class Returns:
         plane = self._node.data_plane
         # Asked before rows that need consent would be read again.
         sent = begun is not None and begun.moved is not None
-        if sent and plane.moving.ask(transfer, delivery) is None:
+        if sent and plane.moving.ask(transfer, delivery).complete:
             return
         path = plane.rows_out.path(transfer, delivery.number)
         written = None
@@ -273,7 +274,7 @@ class Returns:
             row = self.of(tx, tx.get_one(TransferRow, transfer.pid))
             assert row is not None, "a return is never deleted"
             passed = math.floor((now - delivery.due_at) / row.every_s)
-            row.next_due_at = delivery.due_at + (passed + 1) * row.every_s
+            row.next_due_at = round(delivery.due_at + (passed + 1) * row.every_s, 3)
             tx.add(row)
             following = row.next_due_at
         self._node.data_plane.rows_out.path(transfer, delivery.number).unlink(missing_ok=True)

@@ -26,10 +26,10 @@ from dataspace.identity.tokens import Member
 from dataspace.outbound import within
 from dataspace.processes import FIRST_RETRY_S, LEASE_S, Handler, Later, Pool, Process
 from dataspace.protocol.rows_in import Delivery, RowsIn, Sending
-from dataspace.protocol.rows_moving import Moving
+from dataspace.protocol.rows_moving import Moving, Received
 from dataspace.protocol.rows_out import BeingWritten, RowsOut, Written, pieces, still_there
 from dataspace.protocol.transfer_rows import commitment_of, start_address, token_hash
-from dataspace.protocol.transit import CHUNK_BYTES, Incoming, sweep
+from dataspace.protocol.transit import CHUNK_BYTES, Incoming, digest_header, sweep
 from dataspace.store.tables import AgreementRow, DeliveryRow, TransferRow
 from ledger.entry import EntryType
 
@@ -59,15 +59,6 @@ class Outgoing:
     def close(self) -> None:
         """Where the bytes are not asked for."""
         self.written.file.close()
-
-
-@dataclass(frozen=True)
-class Received:
-    """What has come of rows that a provider pushes: bytes, the digest of the whole, or all."""
-
-    there: int
-    digest: str | None
-    complete: bool
 
 
 class DataPlane:
@@ -128,7 +119,7 @@ class DataPlane:
         digest they were sent with. Raises Superseded for what does not follow what is there."""
         row = self._granted(pid, token, Party.CONSUMER, PUSH)
         with self._being_received.alone(pid):
-            if sending.delivery is not None and self._has(row, sending.delivery):
+            if sending.delivery is not None and self._came(row, sending.delivery) is not None:
                 raise Superseded("these rows have come already")
             with self._rows_in.receiving(row, sending) as incoming:
                 yield incoming
@@ -137,9 +128,10 @@ class DataPlane:
     def received(self, pid: str, token: str, delivery: Delivery | None) -> Received:
         """How much has come of what a provider pushes."""
         row = self._granted(pid, token, Party.CONSUMER, PUSH)
-        coming = row.coming or {}
-        if self._has(row, delivery):
-            return Received(0, None, complete=True)
+        coming, moved = row.coming or {}, self._came(row, delivery)
+        if moved is not None:
+            digest = digest_header(bytes.fromhex(moved["sha256"]))
+            return Received(int(moved["bytes"]), digest, complete=True)
         if coming.get("delivery") != (delivery.number if delivery else None):
             return Received(0, None, complete=False)
         return Received(self._rows_in.there(row), coming.get("digest"), complete=False)
@@ -185,14 +177,12 @@ class DataPlane:
         Raises Unavailable where it broke off or the transfer was interrupted.
         """
         with written.file:
-            there, digest = 0, None
-            if again:
-                asked = self.moving.ask(row, delivery)
-                if asked is None:
-                    return
-                there, digest = asked
-            if digest != written.digest or there >= written.size:
-                there = 0
+            asked = self.moving.ask(row, delivery) if again else Received(0, None, complete=False)
+            same = asked.digest == written.digest
+            # Who has a token could have put other rows; a delivery's number is given once.
+            if asked.complete and (same or delivery is not None):
+                return
+            there = asked.there if same and asked.there < written.size else 0
             outgoing = Outgoing(written, lambda: self.verify_started(row.pid))
             self.moving.send(row, written, outgoing.chunks, there=there, delivery=delivery)
 
@@ -344,13 +334,13 @@ class DataPlane:
             raise NotFound(_NOTHING_HERE)
         return row
 
-    def _has(self, row: TransferRow, delivery: Delivery | None) -> bool:
-        """Whether all of these rows have come."""
+    def _came(self, row: TransferRow, delivery: Delivery | None) -> dict[str, Any] | None:
+        """What was noted of these rows once all of them had come; None before."""
         if delivery is None:
-            return row.moved is not None
+            return row.moved
         with self._node.store.transaction() as tx:
             noted = tx.get(DeliveryRow, (row.pid, delivery.number))
-        return noted is not None and noted.finished_at is not None
+        return None if noted is None or noted.finished_at is None else noted.moved
 
     def verify_started(self, pid: str) -> None:
         """Raises Unavailable where the transfer was interrupted or has ended."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -35,6 +36,16 @@ UPLOAD_OFFSET, UPLOAD_COMPLETE = "upload-offset", "upload-complete"
 # be busy with an earlier attempt.
 _WORD_MAY_COME = frozenset({401, 403, 404, 409, 410, 429})
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
+
+
+@dataclass(frozen=True)
+class Received:
+    """What has come of rows that a provider pushes: how many bytes, or all, and the digest of the
+    whole."""
+
+    there: int
+    digest: str | None
+    complete: bool
 
 
 class Moving:
@@ -121,17 +132,18 @@ class Moving:
             answer.read()
             _verify_success(row, answer)
 
-    def ask(self, row: TransferRow, delivery: Delivery | None) -> tuple[int, str | None] | None:
-        """What the consumer has of rows that we began to send: how many bytes and their digest;
-        None where all of them have come. Whoever does not know the question has nothing."""
+    def ask(self, row: TransferRow, delivery: Delivery | None) -> Received:
+        """What the consumer has of rows that we began to send. Whoever does not know the question
+        has nothing."""
         with self._call("HEAD", row, _delivery_headers(delivery), None) as answer:
             if answer.status_code >= 300:
-                return 0, None
-            if answer.headers.get(UPLOAD_COMPLETE) == "?1":
-                return None
+                return Received(0, None, complete=False)
             offset = answer.headers.get(UPLOAD_OFFSET, "0")
-            there = int(offset) if re.fullmatch("[0-9]{1,15}", offset) else 0
-            return there, answer.headers.get("repr-digest")
+            return Received(
+                int(offset) if re.fullmatch("[0-9]{1,15}", offset) else 0,
+                answer.headers.get("repr-digest"),
+                complete=answer.headers.get(UPLOAD_COMPLETE) == "?1",
+            )
 
     # ---- both -------------------------------------------------------------------------------
 

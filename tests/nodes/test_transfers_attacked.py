@@ -12,6 +12,7 @@ from .rows_that_leave import (
     LEAVES,
     PULL,
     PUSH,
+    SOON_S,
     Rows,
     address_of,
     begin,
@@ -121,11 +122,12 @@ def test_a_repeated_request_is_one_transfer_and_one_use(
     assert (first.status_code, second.status_code) == (201, 201)
     assert first.json()["state"] == "REQUESTED"
     assert first.json()["providerPid"] == second.json()["providerPid"]
-    (agreement,) = (
-        one
-        for one in city.node("insurer").client.call("GET", "/api/agreements")
-        if one["id"] == rows.agreement
+    counted = city.node("insurer").client.poll(
+        "/api/agreements",
+        lambda all_: any(one["id"] == rows.agreement and one["use_count"] for one in all_),
+        SOON_S,
     )
+    (agreement,) = (one for one in counted if one["id"] == rows.agreement)
     assert agreement["use_count"] == 1
 
 
