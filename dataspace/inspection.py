@@ -133,7 +133,7 @@ class _Look:
                 row_numbers=range(first, first + batch.num_rows),
             )
         else:
-            self._see_groups(batch.column(name))
+            self._see_groups(batch.column(name), first)
 
     def report(self, source: Source) -> dict[str, Any] | None:
         """After the last row: an identifier's quality; None for others. Raises InputRejected."""
@@ -146,15 +146,27 @@ class _Look:
         require_identifiers(report, source=source.name)
         return report.to_json()
 
-    def _see_groups(self, cells: pa.Array) -> None:
-        for text in texts(cells.unique()):
-            self._values.add(unicodedata.normalize("NFKC", text or "").strip())
+    def _see_groups(self, cells: pa.Array, first: int) -> None:
+        found = {_group(text) for text in texts(cells.unique())}
+        if "" in found:
+            row = first + [_group(text) for text in texts(cells)].index("")
+            raise InputRejected(
+                f"column {self.column.name}, row {row}: the cell is blank, and a group has a value "
+                "in every row",
+                remedy="fill in a word such as unknown, or keep such rows out by a condition "
+                "(where) on the column, which no blank cell meets",
+            )
+        self._values |= found
         if len(self._values) > MAX_GROUPS:
             raise InputRejected(
                 f"column {self.column.name} has more than {MAX_GROUPS} different values: it is no "
                 "public group",
                 remedy="publish a coarser column, such as a district or an age band",
             )
+
+
+def _group(text: str | None) -> str:
+    return unicodedata.normalize("NFKC", text or "").strip()
 
 
 def _proposals(

@@ -183,6 +183,8 @@ def _render(
     classes: Mapping[str, ClassProposal],
     grade: GradeProposal,
 ) -> None:
+    from dataspace.bounds import allowances
+
     say(", ".join(kept.values()), head=report.source, style="bold")
     say(f"{report.rows:,} rows")
     identifiers = {one.quality.column: one for one in report.identifiers}
@@ -197,6 +199,8 @@ def _render(
         say("key of several columns", head=f"\n{key.quality.column}", style="bold")
         _render_identifier(key, proposed)
     say(f"\ngrade proposed: {grade.grade} ({grade.reason})")
+    for sentence, _ in allowances(grade.grade, (one.column_class for one in classes.values())):
+        say(f"  {sentence}")
 
 
 def _in_short(column: ColumnReport) -> str:

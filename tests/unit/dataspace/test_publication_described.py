@@ -11,6 +11,7 @@ from sqlmodel import delete
 from connectors.errors import InputRejected as ConnectorRejected
 from contracts.described import text_in
 from contracts.messages import Dataset
+from dataspace import inspection
 from dataspace.catalog import Datasets, conditions_of
 from dataspace.classes import Confirmation
 from dataspace.description import formats_of
@@ -166,6 +167,34 @@ def test_groups_and_figures_are_those_of_the_rows_that_meet_the_conditions(
     where = [{"column": "cents", "comparison": "eq", "values": ["70"]}]
     made = datasets.publish(publication(file, columns=[STREET, CENTS], where=where))
     assert made["dataset"]["ds:columns"][0]["ds:values"] == ["440306001"]
+
+
+def test_a_blank_group_is_refused_with_its_row_and_kept_out_by_a_condition(
+    datasets: Datasets, file: Path
+) -> None:
+    file.write_text("street,cents\nnorth,1\n　,2\nsouth,3\n,4\n", encoding="utf-8")
+    with pytest.raises(InputRejected, match="column street, row 2: the cell is blank") as refused:
+        datasets.publish(publication(file, columns=[STREET, CENTS]))
+    assert "where" in str(refused.value.remedy)
+    where = [{"column": "street", "comparison": "isAnyOf", "values": ["north", "south"]}]
+    made = datasets.publish(publication(file, columns=[STREET, CENTS], where=where))
+    assert made["dataset"]["ds:columns"][0]["ds:values"] == ["north", "south"]
+
+
+def test_a_source_is_read_once_however_many_columns_are_published(
+    datasets: Datasets, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[list[str]] = []
+    plain = inspection.batches
+
+    def counted(source: Any, columns: Any, *others: Any) -> Any:
+        scans.append(list(columns))
+        return plain(source, columns, *others)
+
+    monkeypatch.setattr(inspection, "batches", counted)
+    blocks = {"division": "street"}
+    datasets.publish(publication(file, columns=[IDENTIFIER, CENTS, STREET], blocks=blocks))
+    assert scans == [["resident_id", "cents", "street"]]
 
 
 def test_a_dataset_with_nothing_more_to_say_says_what_it_said_before(
