@@ -20,6 +20,7 @@ from connectors.fetching import OPTIONS, Session, Site, verify_same_origin
 from connectors.json_rows import Row, at_path, flat_rows, items_at, json_text, parse_document
 from connectors.paging import Kind, Paging, below, joined, with_parameters
 from connectors.source import Source
+from connectors.spreadsheet import OPTIONS as SHEET_OPTIONS
 from connectors.web import max_pages
 from connectors.web_files import WebFile
 from connectors.web_table import Request, WebTable
@@ -153,7 +154,7 @@ class PortalFile:
         verify_same_origin(url, self._site.url, self._site.name)
         parts = urlsplit(url)
         address = Address(self._address.scheme, parts, self._address.options)
-        return WebFile(Site(address, scheme=parts.scheme, auth=_AUTH), address.path)
+        return WebFile(Site(address, scheme=parts.scheme, auth=_AUTH), address)
 
 
 def open_ckan(url: str) -> Source:
@@ -163,7 +164,7 @@ def open_ckan(url: str) -> Source:
     """
     address = parse_address(
         url,
-        known=(*OPTIONS, "resource", "dataset", "format", "per", "max_pages"),
+        known=(*OPTIONS, *SHEET_OPTIONS, "resource", "dataset", "format", "per", "max_pages"),
         in_fragment=True,
     )
     options = address.options

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import paho.mqtt.client as mqtt
 
 # Messages put on disk in one go: as many as came until the broker paused, up to this.
-TOGETHER: Final = 250
+TOGETHER: Final = 500
 PAUSE_S: Final = 0.005
 IDLE_S: Final = 0.2
 TELL_S: Final = 1.0
@@ -98,14 +98,11 @@ class _Collection:
         wait = 1.0
         try:
             while not stop.is_set():
-                full = len(self._unacknowledged) >= TOGETHER
-                waiting = PAUSE_S if self._unacknowledged else IDLE_S
-                alive = full or client.loop(waiting) == self._mqtt.MQTT_ERR_SUCCESS
+                alive = self._receive(client)
                 if self._refusal is not None:
                     raise InputRejected(self._refusal)
-                came = self._take_in()
-                if full or not came:
-                    self._settle(client)
+                self._take_in()
+                self._settle(client)
                 connected = self._progress.connected
                 if connected is not was_connected or time.monotonic() - told >= TELL_S:
                     told, was_connected = time.monotonic(), connected
@@ -128,20 +125,36 @@ class _Collection:
         self._tell(self._now())
         return self._now()
 
-    def _take_in(self) -> int:
+    def _receive(self, client: mqtt.Client) -> bool:
+        """Read what the broker sends until it pauses; False where it is no longer there."""
+        waiting = IDLE_S
+        for expected in range(1, TOGETHER + 1):
+            if client.loop(waiting) != self._mqtt.MQTT_ERR_SUCCESS:
+                return False
+            if len(self._came) < expected:
+                return True
+            waiting = PAUSE_S
+        return True
+
+    def _take_in(self) -> None:
         came, self._came = self._came, []
         now = self._clock()
+        retained = 0
         for message in came:
             if message.retain:
                 # The last value of a topic, as old as it may be, is no reading of now.
-                self._progress = replace(self._progress, retained=self._progress.retained + 1)
+                retained += 1
             else:
                 outcome = self._accept(message, now)
                 self._counts[outcome] += 1
             if message.qos == 1:
                 self._unacknowledged.append(message.mid)
-        self._progress = replace(self._progress, received=self._progress.received + len(came))
-        return len(came)
+        if came:
+            self._progress = replace(
+                self._progress,
+                received=self._progress.received + len(came),
+                retained=self._progress.retained + retained,
+            )
 
     def _accept(self, message: mqtt.MQTTMessage, now: float) -> Outcome:
         try:

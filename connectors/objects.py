@@ -26,6 +26,7 @@ from connectors.errors import InputRejected, Unavailable
 from connectors.files import BATCH_ROWS, open_path
 from connectors.names import verify_columns, verify_distinct
 from connectors.spooled import file_name, spooled
+from connectors.spreadsheet import OPTIONS as SHEET_OPTIONS
 
 # More are listed, and asked about one by one for the version, in no reasonable time.
 MAX_OBJECTS: Final = 10_000
@@ -172,8 +173,8 @@ class Bucket:
 class Objects:
     """The objects a key or pattern fits, as one table with the columns of the first."""
 
-    def __init__(self, bucket: Bucket, pattern: str) -> None:
-        self._bucket, self._pattern = bucket, pattern
+    def __init__(self, bucket: Bucket, pattern: str, sheet: Mapping[str, str]) -> None:
+        self._bucket, self._pattern, self._sheet = bucket, pattern, sheet
         file_name(pattern.rstrip("/") if not pattern.endswith(("/", "*")) else "any.parquet")
 
     @property
@@ -276,7 +277,7 @@ class Objects:
                     file.write(block)
 
         with spooled(file_name(key), write) as path:
-            yield open_path(path)
+            yield open_path(path, self._sheet)
 
     def _hash(self, store: pafs.S3FileSystem, key: str) -> str:
         digest = hashlib.sha256()
@@ -292,14 +293,16 @@ def open_objects(url: str) -> Objects:
     Raises InputRejected for unknown options and an ending that is of no known format.
     """
     address = parse_address(
-        url, known=("endpoint", "region", "secret", "addressing", "ca"), in_fragment=False
+        url, known=("endpoint", "region", "secret", "addressing", "ca", *SHEET_OPTIONS)
     )
     if address.parts.fragment:
         raise InputRejected("a # in a key is written %23, and a ? is written %3F")
     key = address.path.lstrip("/")
     if not key:
         raise InputRejected("an s3: address names no object; write s3://bucket/key.parquet")
-    return Objects(Bucket(address), key)
+    options = address.options
+    sheet = {name: options[name] for name in SHEET_OPTIONS if name in options}
+    return Objects(Bucket(address), key, sheet)
 
 
 def fitting(pattern: str) -> Callable[[str], bool]:

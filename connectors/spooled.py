@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 from connectors.errors import InputRejected, Unavailable
-from connectors.files import FORMATS, reading
+from connectors.files import FORMATS, ending_of, reading
 
 _ODD = re.compile(r"[^\w.()+@ -]")
 _LONGEST_NAME: Final = 120
@@ -43,10 +43,10 @@ def file_name(path: str) -> str:
     Raises InputRejected where its ending is not one of a known format.
     """
     last = _ODD.sub("_", PurePosixPath(path).name)
-    stem, ending = last[: -len(suffix)] if (suffix := PurePosixPath(last).suffix) else last, suffix
-    if ending.lower() not in FORMATS:
+    ending = ending_of(Path(last))
+    if ending not in FORMATS:
         raise InputRejected(
             f"{last[:200] or 'the address'}: the format of a file is told by its ending; use one "
             f"of {', '.join(FORMATS)}"
         )
-    return f"{stem[:_LONGEST_NAME] or 'data'}{ending.lower()}"
+    return f"{last[: -len(ending)][:_LONGEST_NAME] or 'data'}{ending}"

@@ -9,20 +9,23 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from connectors.addresses import parse_address
+from connectors.addresses import Address, parse_address
 from connectors.conditions import Where
 from connectors.errors import InputRejected
 from connectors.fetching import OPTIONS, Site, strong_etag
 from connectors.files import open_path
 from connectors.source import Source
 from connectors.spooled import file_name, spooled
+from connectors.spreadsheet import OPTIONS as SHEET_OPTIONS
 
 
 class WebFile:
     """One file at an address. Every scan copies it anew; the schema is that of the first look."""
 
-    def __init__(self, site: Site, path: str) -> None:
+    def __init__(self, site: Site, address: Address) -> None:
         self._site = site
+        path, options = address.path, address.options
+        self._options = {name: options[name] for name in SHEET_OPTIONS if name in options}
         self._file_name = file_name(path)
         self._known: tuple[pa.Schema, Mapping[str, str]] | None = None
 
@@ -77,7 +80,7 @@ class WebFile:
                 headers.update(session.download(self._site.url, file))
 
         with spooled(self._file_name, write) as path:
-            yield open_path(path), headers
+            yield open_path(path, self._options), headers
 
 
 def open_web_file(url: str) -> WebFile:
@@ -85,10 +88,10 @@ def open_web_file(url: str) -> WebFile:
 
     Raises InputRejected for unknown options and for an ending that is of no known format.
     """
-    address = parse_address(url, known=OPTIONS, in_fragment=True)
+    address = parse_address(url, known=(*OPTIONS, *SHEET_OPTIONS), in_fragment=True)
     if not address.parts.path.strip("/"):
         raise InputRejected(
             "an https: source is a file, such as https://host/path/data.csv; an API is opened as "
             "json+https:, a portal as ckan+https:, sensors as sta+https:, features as ogc+https:"
         )
-    return WebFile(Site(address, scheme=address.scheme), address.path)
+    return WebFile(Site(address, scheme=address.scheme), address)
