@@ -2,5 +2,5 @@
 
 Start at `connectors.source.open_source` (a URL to rows), `connectors.identifiers` (a resident's
 number as one spelling, with a quality report), `connectors.personal` (rows read under consent) and
-`connectors.table.extract` (everything a computation needs, in one call). No network, no clock.
+`connectors.table.extract` (everything a computation needs, in one call).
 """
