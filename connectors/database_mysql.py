@@ -132,6 +132,8 @@ class MysqlDatabase:
                     for command in (
                         "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
                         f"SET SESSION time_zone = '+00:00', lock_wait_timeout = {self.timeout_s}",
+                        # Who reads may compute between two batches.
+                        "SET SESSION net_write_timeout = 3600",
                         "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
                     ):
                         cursor.execute(command)

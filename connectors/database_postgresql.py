@@ -49,13 +49,6 @@ except ImportError:
 # What ADBC collects before it hands out a batch.
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _TITLE: Final = "PostgreSQL"
-_READ_ONLY: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# How values are written as text, for all who read them.
-_SPELLING: Final = (
-    "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; "
-    "SET LOCAL IntervalStyle = 'iso_8601'; SET LOCAL bytea_output = 'hex'; "
-    "SET LOCAL extra_float_digits = 1; SET LOCAL client_encoding = 'UTF8'"
-)
 _KINDS: Final = {
     16: pa.bool_(),
     17: pa.binary(),
@@ -113,14 +106,17 @@ class PostgresqlDatabase:
     @contextmanager
     def session(self) -> Iterator[PostgresqlSession]:
         with self._connected() as plain:
-            yield PostgresqlSession(self.relation, plain, self._uri())
+            yield PostgresqlSession(self.relation, plain, self._uri(), _settings(self.timeout_s))
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
         with _told():
             connection = psycopg.connect(self._uri(), autocommit=True)
             with closing(connection):
-                _begin(connection, self.timeout_s)
+                for command in (*_settings(self.timeout_s), "SELECT 1"):
+                    # The last takes the snapshot: after it, nothing can make the transaction one
+                    # that writes.
+                    connection.execute(command.encode())
                 yield connection
 
     def _uri(self) -> str:
@@ -149,10 +145,17 @@ class PostgresqlDatabase:
 class PostgresqlSession:
     """`plain` finds out columns and counts; rows come through a connection of their own."""
 
-    def __init__(self, relation: Relation, plain: psycopg.Connection[Any], uri: str) -> None:
+    def __init__(
+        self,
+        relation: Relation,
+        plain: psycopg.Connection[Any],
+        uri: str,
+        settings: Sequence[str],
+    ) -> None:
         self._relation = relation
         self._plain = plain
         self._uri = uri
+        self._settings = settings
         self._from = _from(relation)
         self._utf8 = plain.info.parameter_status("server_encoding") == "UTF8"
         if relation.query:
@@ -239,7 +242,7 @@ class PostgresqlSession:
     ) -> Iterator[pa.RecordBatch]:
         with closing(driver.connect(self._uri, autocommit=True)) as fast:
             with closing(fast.cursor()) as cursor:
-                for command in (_READ_ONLY, *_SPELLING.split("; ")):
+                for command in self._settings:
                     cursor.execute(command)
                 for number, value in enumerate(settings, start=1):
                     cursor.execute(f"SELECT set_config('city.p{number}', $1, true)", (value,))
@@ -289,12 +292,18 @@ def _from(relation: Relation) -> str:
     return f"({relation.query}\n) AS city_query"
 
 
-def _begin(connection: psycopg.Connection[Any], timeout_s: int) -> None:
-    connection.execute(_READ_ONLY)
-    connection.execute(_SPELLING.encode())
-    connection.execute(f"SET LOCAL lock_timeout = {timeout_s * 1000}".encode())
-    # Takes the snapshot: after it, no statement can make the transaction one that writes.
-    connection.execute("SELECT 1")
+def _settings(timeout_s: int) -> tuple[str, ...]:
+    """What a session begins with: a transaction that reads, and how values are written as text."""
+    return (
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        "SET LOCAL TimeZone = 'UTC'",
+        "SET LOCAL DateStyle = 'ISO, YMD'",
+        "SET LOCAL IntervalStyle = 'iso_8601'",
+        "SET LOCAL bytea_output = 'hex'",
+        "SET LOCAL extra_float_digits = 1",
+        "SET LOCAL client_encoding = 'UTF8'",
+        f"SET LOCAL lock_timeout = {timeout_s * 1000}",
+    )
 
 
 def _column(raw_name: bytes, oid: int, modifier: int) -> Column:

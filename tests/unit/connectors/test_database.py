@@ -1,4 +1,5 @@
 import re
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -252,7 +253,7 @@ def test_a_table_without_rows_is_refused_and_one_where_none_meets_the_conditions
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     cells=st.lists(
@@ -420,6 +421,13 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes, s
 def test_a_file_that_is_gone_is_named_and_never_made(tmp_path: Path) -> None:
     with pytest.raises(InputRejected, match=r"no file a\.db"):
         open_source(f"sqlite://{tmp_path}/a.db?table=t")
+    odd = tmp_path / "a ?#%41&b"
+    odd.mkdir()
+    with sqlite3.connect(odd / "c.db") as connection:
+        connection.executescript("CREATE TABLE t(n INTEGER); INSERT INTO t VALUES (1)")
+    connection.close()
+    assert rows(open_source(f"sqlite://{quote(str(odd))}/c.db?table=t"), "n") == [(1,)]
+    shutil.rmtree(odd)
     with pytest.raises(InputRejected, match="absolute"):
         open_source("sqlite://host/a.db?table=t")
     (tmp_path / "b.db").write_bytes(b"")

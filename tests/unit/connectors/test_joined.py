@@ -83,13 +83,13 @@ def test_sources_of_different_kinds_are_joined_with_their_types(join: Join, tmp_
 
 
 def test_totals_windows_and_common_tables_are_sql_that_reads(join: Join) -> None:
-    assert rows(join("SELECT count(*) AS n FROM b")) == [(3,)]
+    assert rows(join("SELECT count(*) AS n FROM b"), "n") == [(3,)]
     totals = "WITH t AS (SELECT id, sum(fee) AS s FROM b GROUP BY id) SELECT * FROM t ORDER BY id;"
-    assert rows(join(totals)) == [("1", Decimal("1.50")), ("3", Decimal("2.00"))]
+    assert rows(join(totals), "id", "s") == [("1", Decimal("1.50")), ("3", Decimal("2.00"))]
     numbered = "SELECT name, row_number() OVER (ORDER BY name) AS n FROM a QUALIFY n = 1"
-    assert rows(join(numbered)) == [("hunter2", 1)]
-    assert rows(join("FROM a WHERE id = '2'")) == [("2", "y")]
-    assert rows(join("SELECT i FROM range(2) AS r(i), a WHERE a.id = '1'")) == [(0,), (1,)]
+    assert rows(join(numbered), "name", "n") == [("hunter2", 1)]
+    assert rows(join("FROM a WHERE id = '2'"), "id", "name") == [("2", "y")]
+    assert rows(join("SELECT i FROM range(2) AS r(i), a WHERE a.id = '1'"), "i") == [(0,), (1,)]
 
 
 @pytest.mark.parametrize(
