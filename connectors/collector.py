@@ -171,6 +171,7 @@ class _Collection:
         if client.is_connected():
             for mid in self._unacknowledged:
                 client.ack(mid, 1)
+            self._windows.told()
         # After a break, it sends again what it was not told about.
         self._unacknowledged = []
 

@@ -17,6 +17,7 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -81,6 +82,8 @@ class Windows:
         self._unwritten: dict[int, list[bytes]] = {}
         # What the broker may not know to be on disk, and so may send again.
         self._recent: deque[bytes] = deque(maxlen=IN_FLIGHT)
+        # Those of them that it did send again, and has still not been told about.
+        self._repeated: list[bytes] = []
         with reading(folder):
             self._recover()
 
@@ -94,7 +97,7 @@ class Windows:
         """
         mark = _mark(packet, topic, payload)
         if again and mark in self._recent:
-            self._recent.remove(mark)
+            self._repeated.append(mark)
             return Outcome.REPEATED
         message = parse_message(self._shape, topic, payload, arrived=now)
         if message is None:
@@ -125,6 +128,16 @@ class Windows:
                 journal.flush()
                 os.fdatasync(journal.fileno())
         self._unwritten.clear()
+
+    def told(self) -> None:
+        """The broker has been told about everything: what it sent again it does not send once more.
+
+        Its number is then free for another message, which may be an equal one.
+        """
+        for mark in self._repeated:
+            with suppress(ValueError):
+                self._recent.remove(mark)
+        self._repeated.clear()
 
     def close_due(self, now: float) -> int:
         """Write the files of the windows that are over; give how many. Raises Unavailable."""
