@@ -22,7 +22,9 @@ from dataspace.errors import Unauthenticated
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.peers import Peers, Visitor
+from dataspace.processes import Process
 from dataspace.protocol import Behaviour
+from dataspace.protocol.transfer_moves import STEP
 from dataspace.settings import Home, ParticipantKind, create_home
 from dataspace.store.tables import (
     AgreementRow,
@@ -95,6 +97,17 @@ class OneNode:
         if message_id is not None:
             headers["message-id"] = message_id
         return self.http.post(f"/dsp/2025-1{path}", content=content, headers=headers)
+
+    def take_steps(self) -> None:
+        """Make the moves the node has planned: it looks at a source outside of the transaction in
+        which a message comes, and no engine runs here that would."""
+        with self.node.store.transaction() as tx:
+            planned = tx.exec(select(ProcessRow).where(ProcessRow.kind == STEP)).all()
+            for row in planned:
+                tx.delete(row)
+        for row in planned:
+            process = Process(row.id, row.kind, row.subject, dict(row.payload), 1, row.created_at)
+            self.node.transfers.handlers()[STEP].handle(process)
 
     def snapshot(self) -> dict[str, list[Any]]:
         """Every row of every table, but for the note that a message came."""

@@ -246,6 +246,7 @@ def begun_transfer(node: OneNode, party: Party) -> tuple[str, str]:
     answer, again = (node.post("/transfers/request", first.to_bytes()) for _ in range(2))
     assert (answer.status_code, again.status_code) == (201, 201)
     assert answer.json()["providerPid"] == again.json()["providerPid"]
+    node.take_steps()
     return answer.json()["providerPid"], theirs
 
 
