@@ -420,8 +420,8 @@ def _error(state: str | None, text: str = "") -> ConnectorError:
 
 
 def _connecting(text: str) -> ConnectorError:
-    # libpq gives no code here, and translates what the server says.
-    if "authentication" in text or "password" in text:
+    # libpq gives no code here, and servers speak the language they are set to.
+    if any(word in text.lower() for word in ("authentication", "password", "pg_hba", "认证")):
         return _wrong_login()
     if "does not support SSL" in text:
         return InputRejected(
@@ -433,7 +433,7 @@ def _connecting(text: str) -> ConnectorError:
             f"{_TITLE}: the certificate of the server is not one that is trusted; name the one "
             "that signed it by sslrootcert=/path"
         )
-    if "database" in text and "does not exist" in text:
+    if ("database" in text and "does not exist" in text) or "不存在" in text:
         return InputRejected(f"{_TITLE}: there is no such database on this server")
     return Unavailable(
         f"{_TITLE} does not answer; check host and port, and that the server lets this machine in"
