@@ -1,17 +1,21 @@
 """Returns 回流: deliveries come when they are due, once each, while the contract stands."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlmodel import select
+from typer.testing import CliRunner
 
 import connectors.errors
 from contracts.transfer_strategy import PUSH
+from dataspace.cli import return_commands
 from dataspace.cli.return_commands import print_deliveries
+from dataspace.client import Client
 from dataspace.errors import InputRejected, Unavailable
 from dataspace.node import Node
 from dataspace.processes import Later, Process
@@ -27,6 +31,7 @@ from dataspace.store.tables import (
     ReturnRow,
     TransferRow,
 )
+from dataspace.web.app import create_app
 from ledger.entry import open_entry
 
 from .transfer_nodes import DATASET, NAME, PROVIDER_URL, Pair, make_node, pair_of, publish
@@ -236,7 +241,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_what_is_no_view_of_the_dataset_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_what_is_no_view_of_the_dataset_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = make_node(tmp_path, PROVIDER_URL)
     file = tmp_path / "rows.csv"
     file.write_text("name,place\nann,440305001\n", encoding="utf-8")
@@ -259,4 +266,29 @@ def test_what_is_no_view_of_the_dataset_is_refused_with_the_reason(tmp_path: Pat
     made = node.returns.add(asked)
     assert (made["state"], made["rules"]) == ("offered", ["rows:where(place^=440305)"])
     assert node.returns.end(made["id"], "a mistake")["state"] == "ended"
+    said = commanded(node, monkeypatch)
+    wanted = ("--to", "http://127.0.0.1:2", "--division", "440300", "--every", "60")
+    name = said("add", DATASET, *wanted, "--rule", "name:mask(1,0)").strip()
+    assert "offered rows → did:web:127.0.0.1%3A2" in said("list").replace(f"{name}  ", "")
+    assert "division 4403, every 60 s, 0 delivered" in said("show", name)
+    assert "waits for the bureau" in said("pause", name, code=1)
+    assert said("end", name).startswith("ended")
     node.store.close()
+
+
+def commanded(node: Node, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs a command about returns with this node; what it prints."""
+
+    def of_home(_: object) -> Client:
+        client = Client(node.home.url, node.api_key)
+        headers = {"authorization": f"Bearer {node.api_key}"}
+        client._http = TestClient(create_app(node), headers=headers)  # type: ignore[assignment]
+        return client
+
+    def run(*words: str, code: int = 0) -> str:
+        done = CliRunner().invoke(return_commands.app, words)
+        assert done.exit_code == code, done.output
+        return done.output
+
+    monkeypatch.setattr(Client, "of_home", of_home)
+    return run
