@@ -3,12 +3,15 @@
 import hashlib
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlmodel import delete, select
 
 from connectors.personal import Consent, append_consent, withdraw
@@ -97,7 +100,12 @@ def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 @pytest.fixture
 def consumer(one_node: Node) -> Node:
-    made = emptied(one_node)
+    return agreed(one_node)
+
+
+def agreed(node: Node) -> Node:
+    """The node with an agreement about the peer's rows, and nothing else."""
+    made = emptied(node)
     with made.store.transaction() as tx:
         tx.add(
             AgreementRow(
@@ -169,6 +177,32 @@ def test_a_fetch_that_broke_off_goes_on_with_the_byte_after_the_last(consumer: N
     assert file.stat().st_mode & 0o777 == 0o600
     assert (done.moved["rows"], done.moved["bytes"]) == (3, len(ROWS))
     assert list(file.parent.iterdir()) == [file]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(ROWS)), st.booleans()), max_size=4))
+def test_however_often_it_breaks_and_the_rows_change_what_is_kept_is_one_state_of_them(
+    one_node: Node, breaks: list[tuple[int, bool]]
+) -> None:
+    node = agreed(one_node)
+    put(node, "CONSUMER", PULL, PEER)
+    provider, states = Provider(ROWS), [ROWS]
+    for after, changes in breaks:
+        provider.breaks = [after]
+        with suppress(Unavailable):
+            fetch(node, provider)
+        if changes:
+            provider.rows = states[-1] + b'"dee"\n'
+            states.append(provider.rows)
+    provider.breaks = []
+    if transfer(node).state == TransferState.STARTED:
+        fetch(node, provider)
+    moved = transfer(node).moved
+    assert moved is not None
+    kept = Path(moved["file"]).read_bytes()
+    assert kept in states
+    assert moved["rows"] == kept.count(b"\n") - 1
+    assert moved["sha256"] == hashlib.sha256(kept).hexdigest()
 
 
 def test_rows_that_changed_meanwhile_come_anew_and_are_never_mixed(consumer: Node) -> None:
