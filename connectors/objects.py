@@ -175,7 +175,8 @@ class Objects:
 
     def __init__(self, bucket: Bucket, pattern: str, sheet: Mapping[str, str]) -> None:
         self._bucket, self._pattern, self._sheet = bucket, pattern, sheet
-        file_name(pattern.rstrip("/") if not pattern.endswith(("/", "*")) else "any.parquet")
+        if not pattern.endswith(("/", "*")):
+            file_name(pattern)
 
     @property
     def name(self) -> str:

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.servers import free_port, program, running, server_directory
 
@@ -33,12 +41,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Told:
-    """An answer. `cut` closes the connection after so many bytes of a longer body."""
+    """An answer. `cut` closes the connection after so many bytes of a longer body; `drip` sends a
+    byte now and then."""
 
     body: bytes = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: int | None = None
+    drip: bool = False
 
 
 Answering = Callable[[Asked], Told]
@@ -57,9 +67,39 @@ class WebServer:
     asked: list[Asked] = field(default_factory=list)
 
 
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, signed by itself, and its key, as PEM files in `directory`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = directory / "certificate.pem", directory / "key.pem"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return paths
+
+
 @contextmanager
-def web_server(answer: Answering) -> Iterator[WebServer]:
-    """An HTTP/1.1 server on a port of the loopback interface."""
+def web_server(answer: Answering, *, tls: tuple[Path, Path] | None = None) -> Iterator[WebServer]:
+    """An HTTP/1.1 server on the loopback interface; `tls` is a certificate and its key."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -79,22 +119,40 @@ def web_server(answer: Answering) -> Iterator[WebServer]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(told.body)))
             self.end_headers()
+            if told.drip:
+                self._drip(told.body)
+                return
             self.wfile.write(told.body if told.cut is None else told.body[: told.cut])
             if told.cut is not None:
                 self.wfile.flush()
                 self.close_connection = True
+
+        def _drip(self, body: bytes) -> None:
+            with suppress(OSError):
+                for byte in body:
+                    self.wfile.write(bytes([byte]))
+                    self.wfile.flush()
+                    if ended.wait(0.05):
+                        break
+            self.close_connection = True
 
         def log_message(self, *_: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     seen = WebServer(f"127.0.0.1:{server.server_address[1]}")
+    ended = threading.Event()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
         yield seen
     finally:
+        ended.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -228,8 +286,12 @@ def bucket_server() -> Iterator[str]:
 
 
 @contextmanager
-def broker(directory: Path | None = None, *, port: int | None = None) -> Iterator[int]:
+def broker(
+    *, port: int | None = None, tls: tuple[Path, Path] | None = None, users: str = ""
+) -> Iterator[int]:
     """A mosquitto that keeps nothing on disk; gives its port on the loopback interface.
+
+    `users` is what its file of passwords holds; anybody may come in where there is none.
 
     Skips the test where it is not installed.
     """
@@ -238,9 +300,16 @@ def broker(directory: Path | None = None, *, port: int | None = None) -> Iterato
     with server_directory("mqtt") as made:
         config = made / "mosquitto.conf"
         # As root it would change to a user that cannot read this directory.
-        config.write_text(
-            f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 0\n"
-        )
+        lines = [f"listener {port} 127.0.0.1", "user root", "max_queued_messages 0"]
+        lines.append(f"allow_anonymous {'false' if users else 'true'}")
+        if users:
+            passwords = made / "passwords"
+            passwords.write_text(users)
+            passwords.chmod(0o600)
+            lines.append(f"password_file {passwords}")
+        if tls is not None:
+            lines += [f"certfile {tls[0]}", f"keyfile {tls[1]}"]
+        config.write_text("\n".join(lines) + "\n")
         with running([mosquitto, "-c", str(config)], directory=made, port=port):
             yield port
 

@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import json
 import os
 import signal
@@ -21,7 +23,7 @@ from connectors.messages import Shape, parse_message, parse_offset
 from connectors.source import Source, open_source
 from connectors.windows import Outcome, Windowing, Windows
 from tests.servers import free_port
-from tests.servers_web import broker, publish
+from tests.servers_web import broker, certificate, publish
 
 pytestmark = pytest.mark.xdist_group("brokers")
 WORK = Path(__file__).parents[3]
@@ -207,7 +209,7 @@ def test_the_version_is_that_of_the_closed_windows(tmp_path: Path) -> None:
     assert source.description()["closed windows"] == "2"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.one_of(
@@ -372,6 +374,30 @@ def test_a_collector_that_is_killed_loses_no_message(mqtt: int, tmp_path: Path) 
     collect(url, until.stop, tell=tell)
     watchdog.cancel()
     assert sorted(found) == list(range(sent))
+
+
+@pytest.mark.slow
+def test_a_broker_that_wants_a_password_and_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = certificate(tmp_path)
+    monkeypatch.setenv("CITY_MQTT", "pass-of-node")
+    # PBKDF2 of mosquitto 2 over the password, as mosquitto_passwd writes it.
+    salt = b"twelve bytes"
+    digest = hashlib.pbkdf2_hmac("sha512", b"pass-of-node", salt, 101)
+    hashed = "$".join(base64.b64encode(one).decode() for one in (salt, digest))
+    with broker(tls=tls, users=f"node:$7$101${hashed}\n") as port:
+        options = f"into={tmp_path / 'windows'}&secret=env:CITY_MQTT"
+        until = Until(0, 1_000.0)
+        trusting = f"mqtts://node@127.0.0.1:{port}/a/#?{options}&ca={tls[0]}"
+        end = collect(trusting, until.stop, tell=until.tell, clock=lambda: until.now)
+        assert end.connected
+        with pytest.raises(InputRejected, match="certificate that is not trusted"):
+            collect(f"mqtts://node@127.0.0.1:{port}/a/#?{options}", threading.Event())
+        monkeypatch.setenv("CITY_MQTT", "another")
+        with pytest.raises(InputRejected, match="refuses the connection") as refused:
+            collect(trusting, threading.Event())
+        assert "another" not in str(refused.value)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from tests.servers_web import (
     Rows,
     Told,
     WebServer,
+    certificate,
     ckan_portal,
     features_server,
     gzip_bomb,
@@ -333,14 +334,26 @@ def test_nobody_listening_is_unavailable(serve: Switch) -> None:
 
 
 def test_a_server_that_only_drips_is_left_at_the_end_of_its_time(serve: Switch) -> None:
-    at = serve(lambda asked: Told(b"x" * 100, cut=50))
+    at = serve(lambda asked: Told(b"[" + b" " * 10_000 + b"]", drip=True))
     address = parse_address(f"json+http://{at}/", known=())
+    site = Site(address, scheme="http", limits=Limits(page_s=0.2, attempts=1))
+    with site.session() as session, pytest.raises(Unavailable, match="did not answer in time"):
+        session.page(site.url)
     site = Site(address, scheme="http", limits=Limits(total_s=0.0))
     with site.session() as session, pytest.raises(Unavailable, match="more than 0 s in all"):
         session.page(site.url)
-    site = Site(address, scheme="http", limits=Limits(page_s=0.0), sleep=lambda s: None)
-    with site.session() as session, pytest.raises(Unavailable, match="did not answer in time"):
-        session.page(site.url)
+
+
+def test_a_server_must_show_a_certificate_that_is_trusted(tmp_path: Path) -> None:
+    tls = certificate(tmp_path)
+    with web_server(lambda asked: told_json([{"a": 1}]), tls=tls) as server:
+        url = f"json+https://{server.netloc}/"
+        assert "certificate is not trusted" in refusal(open_source(url), "a")
+        trusting = open_source(f"{url}#ca={tls[0]}")
+        assert rows(trusting, "a") == [("1",)]
+        assert trusting.description()["transport"] == "TLS"
+        assert "no file of certificates" in refusal(open_source(f"{url}#ca={tls[1]}"), "a")
+        assert len(server.asked) == 2
 
 
 # Origins and secrets
