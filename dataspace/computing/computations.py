@@ -327,7 +327,7 @@ class Computations:
                 remedy = getattr(end, "remedy", None)
             reason = _public_reason(end)
             self.end(tx, row, status, reason, clause=clause, remedy=remedy)
-            self.terminate_transfers(tx, row.id, reason, code=code, clause=clause)
+            self.terminate_transfers(tx, row.id, reason, code=code, clause=clause, remedy=remedy)
         return True
 
     def _complete(
@@ -397,10 +397,13 @@ class Computations:
         *,
         code: str = "failed",
         clause: str | None = None,
+        remedy: str | None = None,
     ) -> None:
         """End what is left of the transfers of a computation."""
         for transfer in self._transfers(tx, computation_id):
-            self._node.transfers.terminate(tx, transfer, reason, code=code, clause=clause)
+            self._node.transfers.terminate(
+                tx, transfer, reason, code=code, clause=clause, remedy=remedy
+            )
 
     def _transfers(self, tx: Session, computation_id: str) -> list[TransferRow]:
         return list(

@@ -15,6 +15,7 @@ import pytest
 from sqlmodel import select
 
 from contracts.odrl import Agreement, Offer
+from contracts.order import ComputationOrder
 from dataspace.canonical import canonical_hash
 from dataspace.computing.parameters import SteadyRows
 from dataspace.errors import Denied, InputRejected, NotFound, Unavailable
@@ -24,7 +25,7 @@ from dataspace.node import Node
 from dataspace.protocol.agreement_rows import described
 from dataspace.publication import Publication
 from dataspace.sight import NotAsPublished, digests_of, pinned, version_in
-from dataspace.store.tables import AgreementRow, DatasetRow, ProcessRow
+from dataspace.store.tables import AgreementRow, ComputationRow, DatasetRow, ProcessRow
 from dataspace.versions import LOOK
 from ledger.audit import Finding
 from ledger.entry import Entry, EntryType, open_entry
@@ -44,6 +45,7 @@ from .transfer_nodes import (
 )
 
 CONSUMER = "did:web:consumer"
+ORDER = "00000000-0000-4000-8000-000000000001"
 NOW = datetime(2026, 11, 25, 4, tzinfo=UTC)
 FIRST, SECOND = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 
@@ -324,6 +326,33 @@ def test_a_computation_reads_one_state_and_ends_where_the_data_change(
     with pytest.raises(Denied) as caught:
         node.versions.covered(agreement, dataset_of(node))
     assert caught.value.clause == place
+
+
+def test_a_role_that_finds_the_data_changed_is_refused_with_the_clause(node: Node) -> None:
+    with node.store.transaction() as tx:
+        tx.add(
+            ComputationRow(
+                id=ORDER,
+                kind="psi/1",
+                role="sender",
+                consumer=CONSUMER,
+                purpose="research",
+                order_jws="",
+                order_h="a" * 64,
+                status="RUNNING",
+                created_at=1.0,
+            )
+        )
+    refusal = Denied("It changed.", clause="permission[0].constraint[1]", remedy="Ask anew.")
+    # Of an order that ends without a result nothing is read.
+    order = ComputationOrder.model_construct()
+    node.computations.finish(ORDER, order, refusal, excluded=None)
+    with node.store.transaction() as tx:
+        row = tx.get_one(ComputationRow, ORDER)
+    assert (row.status, row.reason, row.clause) == ("REFUSED", "It changed.", refusal.clause)
+    assert row.remedy == "Ask anew."
+    (refused,) = entries(node.evidence, EntryType.REFUSED)
+    assert refused.clause == refusal.clause
 
 
 def test_a_look_at_the_version_is_taken_only_for_a_policy_that_asks(
