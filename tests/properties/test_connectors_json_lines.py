@@ -64,7 +64,7 @@ def outcome(path: Path, columns: list[str]) -> list[tuple[object, ...]] | str:
 FIRST = '{"a":"x","b":1}'
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(lines(), max_size=8).map(lambda rest: [FIRST, *rest]),
     st.sampled_from([["a"], ["b"], ["b", "a"]]),
@@ -94,7 +94,7 @@ def test_plain_lines_are_read_at_once() -> None:
             assert outcome(path, ["b", "a"]) == [("9007199254740993", "张")] * 3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(lines(), min_size=1, max_size=12), st.integers(1, 40))
 def test_rows_do_not_depend_on_where_blocks_end(written: list[str], size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:

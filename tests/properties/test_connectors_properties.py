@@ -113,6 +113,7 @@ def soiled(draw: st.DrawFn, number: str, name: str = "resident-id/1") -> str:
     return text
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_spellings_of_one_day_or_name_are_equal(data: st.DataObject) -> None:
     day = data.draw(st.dates(date(1850, 1, 1), date(2099, 12, 31)))
@@ -140,6 +141,7 @@ def test_dirt_never_changes_an_identifier(named: tuple[str, str], data: st.DataO
     assert canonicalise(name, data.draw(soiled(number, name))) == number
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(VALID)), st.data())
 def test_no_two_valid_identifiers_become_one(name: str, data: st.DataObject) -> None:
     one, other = data.draw(VALID[name]), data.draw(VALID[name])
@@ -147,6 +149,7 @@ def test_no_two_valid_identifiers_become_one(name: str, data: st.DataObject) -> 
     assert (forms[0] == forms[1]) == (one == other)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(sorted(VALID)), min_size=2, max_size=3), st.data())
 def test_a_key_is_the_same_where_every_part_is(parts: list[str], data: st.DataObject) -> None:
     joined = "+".join(parts)
@@ -170,7 +173,7 @@ def near(draw: st.DrawFn, name: str) -> str | None:
     return draw(st.sampled_from([cell, cell, cell, None, "", "nan", "A" * 18, "1" * 300]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(SETTLED)), st.integers(0, 3), st.booleans(), st.data())
 def test_a_column_read_at_once_is_its_cells_read_one_by_one(
     name: str, skipped: int, large: bool, data: st.DataObject
