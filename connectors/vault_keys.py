@@ -33,6 +33,7 @@ from connectors.errors import InputRejected
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 KEY_FILE: Final = "vault.key"
+NEXT_KEY_FILE: Final = "vault.key.next"
 _CODE_BYTES: Final = 16
 # Crockford's base 32: no letter looks like a digit.
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -18,6 +18,7 @@ from connectors.vault_heads import bound
 from connectors.vault_keys import (
     KEY_BYTES,
     KEY_FILE,
+    NEXT_KEY_FILE,
     VaultKey,
     load_vault_key,
     new_key_text,
@@ -91,7 +92,7 @@ def rotate_key(vault: Vault, new_reference: str | None = None) -> int:
     old key only: when that is destroyed, what they hold is gone. The new key file is in place
     before the database needs it, as `vault.key.next`; killed in between, run it again.
     """
-    following = vault.folder / f"{KEY_FILE}.next"
+    following = vault.folder / NEXT_KEY_FILE
     if new_reference is None:
         with reading(following):
             if not following.exists():

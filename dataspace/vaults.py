@@ -30,7 +30,7 @@ from connectors.vault_consents import SignedConsent, Trustee, VaultConsents
 from connectors.vault_keys import Access
 from connectors.vault_people import Destroyed, PersonalRecord, VaultPeople
 from contracts.jws import read_compact
-from dataspace.errors import InputRejected, NotFound
+from dataspace.errors import InputRejected, NotFound, Unavailable
 from dataspace.statements import MAX_FILE_BYTES, signer_of, statement_file
 from dataspace.store.tables import AgreementRow, DatasetRow, ErasureRow
 from ledger.entry import EntryType
@@ -73,7 +73,9 @@ class Vaults:
     # ---- who it is --------------------------------------------------------------------------
 
     def guest(self, code: str) -> Guest | None:
-        """The person whose access code this is; None where it is nobody's."""
+        """The person whose access code this is; None where it is nobody's. Raises Unavailable while
+        a vault that might know it cannot be read."""
+        away: ConnectorError | None = None
         for source in self._sources():
             try:
                 vault = open_vault(source)
@@ -81,9 +83,14 @@ class Vaults:
             except ConnectorError as err:
                 # One vault that is away must not lock out the people of another.
                 log.error("a vault cannot be opened", error=str(err))
+                away = err
                 continue
             if access is not None:
                 return Guest(vault, source, access)
+        if away is not None:
+            raise Unavailable(
+                "the records cannot be opened at the moment", remedy="try again in a moment"
+            ) from away
         return None
 
     def vault_of(self, dataset: str) -> Vault:

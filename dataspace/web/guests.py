@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -42,24 +43,27 @@ class Sessions:
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
+        self._lock = threading.Lock()
         self._open: dict[bytes, Session] = {}
 
     def begin(self, guest: Guest) -> str:
         """A token that only this browser gets; only its digest is kept."""
-        now = self._clock()
-        self._open = {name: one for name, one in self._open.items() if one.ends_at > now}
-        if len(self._open) >= MAX_SESSIONS:
-            self._open.pop(next(iter(self._open)))
-        token = secrets.token_urlsafe(32)
-        self._open[_name(token)] = Session(guest, now + SESSION_S, secrets.token_urlsafe(32))
+        now, token = self._clock(), secrets.token_urlsafe(32)
+        with self._lock:
+            self._open = {name: one for name, one in self._open.items() if one.ends_at > now}
+            if len(self._open) >= MAX_SESSIONS:
+                self._open.pop(next(iter(self._open)))
+            self._open[_name(token)] = Session(guest, now + SESSION_S, secrets.token_urlsafe(32))
         return token
 
     def of(self, token: str | None) -> Session | None:
-        found = self._open.get(_name(token or ""))
+        with self._lock:
+            found = self._open.get(_name(token or ""))
         return found if found is not None and found.ends_at > self._clock() else None
 
     def end(self, token: str | None) -> None:
-        self._open.pop(_name(token or ""), None)
+        with self._lock:
+            self._open.pop(_name(token or ""), None)
 
 
 @dataclass
@@ -69,8 +73,21 @@ class Attempts:
     clock: Clock = time.monotonic
     _failed: dict[str, deque[float]] = field(default_factory=dict)
     _all: deque[float] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def allow(self, address: str) -> bool:
+        with self._lock:
+            return self._allows(address)
+
+    def failed(self, address: str) -> None:
+        with self._lock:
+            if len(self._failed) >= MAX_ADDRESSES:
+                self._failed.pop(next(iter(self._failed)))
+            now = self.clock()
+            self._failed.setdefault(address, deque()).append(now)
+            self._all.append(now)
+
+    def _allows(self, address: str) -> bool:
         since = self.clock() - MINUTE_S
         mine = self._failed.get(address, deque())
         for times in (mine, self._all):
@@ -79,13 +96,6 @@ class Attempts:
         if not mine:
             self._failed.pop(address, None)
         return len(mine) < FAILURES_A_MINUTE and len(self._all) < FAILURES_A_MINUTE_IN_ALL
-
-    def failed(self, address: str) -> None:
-        if len(self._failed) >= MAX_ADDRESSES:
-            self._failed.pop(next(iter(self._failed)))
-        now = self.clock()
-        self._failed.setdefault(address, deque()).append(now)
-        self._all.append(now)
 
 
 class Door:

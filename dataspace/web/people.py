@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict
 
 from connectors.vault_import import PersonalExport
@@ -26,7 +26,13 @@ from dataspace.errors import InputRejected
 from dataspace.web.access import CurrentNode
 from dataspace.web.guests import CurrentGuest
 
-router = APIRouter(prefix="/api/people", tags=["people"])
+
+def _for_one_only(response: Response) -> None:
+    """What is answered is one person's: nobody on the way keeps it."""
+    response.headers["cache-control"] = "no-store"
+
+
+router = APIRouter(prefix="/api/people", tags=["people"], dependencies=[Depends(_for_one_only)])
 
 
 class ErasureAsked(BaseModel):

@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+import connectors.errors
 from connectors.receipts import Guardian
 from dataspace.consents import ConsentTerms
 from dataspace.errors import SHOWN, InputRejected, Unauthenticated
@@ -111,11 +112,22 @@ def style() -> Response:
 
 
 @router.get("")
-def page(node: CurrentNode, session: MaybeSession, language: Language) -> Response:
+def page(
+    request: Request,
+    node: CurrentNode,
+    door: CurrentDoor,
+    session: MaybeSession,
+    language: Language,
+) -> Response:
     """The person's page, or the form for the access code."""
     if session is None:
         return _page("login.html", language, error=None)
-    return _home(node, session, language)
+    try:
+        return _home(node, session, language)
+    except connectors.errors.InputRejected:
+        # Erased or enrolled anew since: the code that opened this session is nobody's now.
+        shown = _page("login.html", language, error=WORDS[language]["wrong_code"])
+        return _left(request, door, shown)
 
 
 @router.post("/login")

@@ -211,7 +211,9 @@ def test_what_cannot_be_consented_to_is_refused_and_not_recorded(trust: Trust) -
 
 def test_people_see_their_own_record_and_take_it_with_them(trust: Trust) -> None:
     code = trust.code(ANN)
-    me = trust.me("GET", "", code).json()
+    answer = trust.me("GET", "", code)
+    assert answer.headers["cache-control"] == "no-store"
+    me = answer.json()
     assert me["records"] == [{"resident_id": ANN, "diagnosis": "J10"}]
     assert me["sensitive_columns"] == ["diagnosis"]
     exported = trust.me("GET", "/export", code).json()
@@ -311,6 +313,11 @@ def test_the_page_does_it_all_without_a_script(trust: Trust) -> None:
     ended = web.post(f"/me/consents/{receipt[1]}/withdrawal", data={"csrf": form["csrf"]})
     assert ended.status_code == 303
     assert trust.read() == []
+    # Whoever gets another code is out at once.
+    fresh = trust.code(ANN)
+    assert WORDS["en"]["wrong_code"].partition("'")[0] in web.get("/me?lang=en").text
+    assert web.post("/me/login?lang=en", data={"code": fresh}).status_code == 303
+    form["csrf"] = csrf_in(web.get("/me").text)
     assert web.post("/me/logout", data={"csrf": form["csrf"]}).status_code == 303
     assert ANN not in web.get("/me").text
     assert web.post("/me/erasure", data=form).headers["location"] == "/me"
