@@ -395,7 +395,7 @@ def _verify_success(response: httpx2.Response, name: str) -> None:
         )
     if status in _MISSING:
         raise InputRejected(f"{name}: the server has nothing there ({status}); check the address")
-    if 400 <= status < 500:
+    if 400 <= status < 500 or status == 501:
         raise InputRejected(
             f"{name}: the server does not accept the request ({status}); check its path, "
             "parameters and page size"

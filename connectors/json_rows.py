@@ -137,7 +137,7 @@ def names_of(rows: Iterable[Row], *, what: str) -> list[str]:
     return list(names)
 
 
-def verify_same_shape(rows: Iterable[Row], known: Collection[str], *, what: str) -> None:
+def verify_same_shape(rows: Collection[Row], known: Collection[str], *, what: str) -> None:
     """Raises InputRejected where a column that was one cell has become an object, or the reverse.
 
     Columns that are new are no one's loss: nobody can have asked for them.
@@ -146,15 +146,20 @@ def verify_same_shape(rows: Iterable[Row], known: Collection[str], *, what: str)
     new = set(chain.from_iterable(rows)) - settled
     if not new:
         return
-    inside = {name: name.rpartition(".")[0] for name in new if "." in name}
-    outer = {known_name.partition(".")[0] for known_name in settled if "." in known_name}
+    outer = {place for name in settled for place in _places(name)}
     for name in sorted(new):
         filled = any(row.get(name) is not None for row in rows)
-        if filled and (inside.get(name) in settled or name in outer):
+        if filled and (name in outer or not settled.isdisjoint(_places(name))):
             raise InputRejected(
                 f"{what}: column {name[:200]} is an object on some pages and a single cell on "
                 "others; ask the API for one form"
             )
+
+
+def _places(name: str) -> list[str]:
+    """The objects a column lies in: `a` and `a.b` of `a.b.c`."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
 def text_batch(

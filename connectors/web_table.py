@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Final, Protocol
 
 import pyarrow as pa
@@ -130,8 +131,8 @@ class WebTable:
         unseen = set(names)
         some = False
         with self._site.session() as session:
-            request = self._api.request(session, names, where)
-            for page in self._walk(session, request):
+            narrowed, pages = self._told(session, names, where)
+            for page in pages:
                 if not page.rows:
                     continue
                 some = True
@@ -144,7 +145,7 @@ class WebTable:
                     held = []
         if held:
             yield _together(held)
-        if request.narrowed:
+        if narrowed:
             return
         if not some:
             raise InputRejected(_no_rows(self.name))
@@ -196,6 +197,22 @@ class WebTable:
         self, session: Session, columns: Sequence[str] | None, where: Where
     ) -> Iterator[Page]:
         return self._walk(session, self._api.request(session, columns, where))
+
+    def _told(
+        self, session: Session, names: Sequence[str], where: Where
+    ) -> tuple[bool, Iterator[Page]]:
+        """The pages, and whether the server chose among the rows."""
+        request = self._api.request(session, names, where)
+        if not request.narrowed:
+            return False, self._walk(session, request)
+        pages = self._walk(session, request)
+        try:
+            first = next(pages)
+        except InputRejected:
+            # A server may not know how to compare so, or refuse a value of another type; then it
+            # gives all rows, and they are chosen here.
+            return False, self._pages(session, names, ())
+        return True, chain((first,), pages)
 
     def _walk(self, session: Session, request: Request) -> Iterator[Page]:
         """The pages in order. Raises InputRejected where they go round in a circle or never end."""

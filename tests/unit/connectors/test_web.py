@@ -35,6 +35,7 @@ PEOPLE: Rows = [
 ]
 EXPECTED = [(str(440305199001010000 + n), f"{n}.5") for n in range(250)]
 MOST = 1 << 20
+SHAPES: Rows = [{"a": {"b": 1}}, {"a": None}]
 SECRET = "s3cret-of-the-api"
 
 
@@ -195,14 +196,32 @@ def test_a_column_that_appears_later_is_not_there_unless_it_is_named(serve: Swit
     assert open_source(f"json+http://{at}/").schema().names == ["a", "late"]
 
 
-def test_a_cell_that_becomes_an_object_on_a_later_page_is_refused(serve: Switch) -> None:
+@pytest.mark.parametrize(
+    ("early", "late", "names"),
+    [
+        ({"a": 1}, {"a": {"b": 1}}, "a.b"),
+        ({"a": 1}, {"a": {"b": {"c": 1}}}, "a.b.c"),
+        ({"a": {"b": {"c": 1}}}, {"a": {"b": 1}}, "a.b"),
+        ({"a": {"b": {"c": 1}}}, {"a": "x"}, "a"),
+    ],
+)
+def test_a_cell_that_becomes_an_object_on_a_later_page_or_the_reverse_is_refused(
+    serve: Switch, early: object, late: object, names: str
+) -> None:
     def answer(asked: Asked) -> Told:
         later = "p" in asked.query
-        one = {"a": {"b": 1} if later else 1}
-        return told_json({"items": [one] * 1000, "next": None if later else "?p=1"})
+        items = [late if later else early] * 1000
+        return told_json({"items": items, "next": None if later else "?p=1"})
 
     source = open_source(f"json+http://{serve(answer)}/#next=next")
-    assert "column a.b is an object on some pages" in refusal(source, "a")
+    (column,) = source.schema().names
+    assert f"column {names} is an object on some pages" in refusal(source, column)
+
+
+def test_null_where_an_object_was_is_no_other_shape(serve: Switch) -> None:
+    source = open_source(f"json+http://{serve(lambda asked: told_json(SHAPES))}/")
+    assert source.schema().names == ["a.b", "a"]
+    assert rows(source, "a.b") == [("1",), (None,)]
 
 
 def test_a_column_that_is_gone_since_the_schema_was_read_is_refused(serve: Switch) -> None:
@@ -647,6 +666,22 @@ def test_features_give_properties_geometry_and_where_points_lie(serve: Switch) -
     assert rows(source, "id", where=where) == [(str(n),) for n in range(5, 25, 3)]
     assert serve.server.asked[-1].query["name"] == "s2"
     assert "geometry" not in open_source(f"{url}&geometry=none").schema().names
+
+
+def test_a_server_that_refuses_a_condition_is_asked_for_all_rows(serve: Switch) -> None:
+    api = features_server(STATIONS, queryables=("name",))
+    told: list[str] = []
+
+    def answer(asked: Asked) -> Told:
+        if "name" in asked.query:
+            told.append(asked.query["name"])
+            return Told(status=400)
+        return api(asked)
+
+    source = open_source(f"ogc+http://{serve(answer)}/api#collection=stations")
+    where = (Condition("name", Comparison.EQ, ("s2",)),)
+    assert rows(source, "id", where=where) == [(str(n),) for n in range(2, 25, 3)]
+    assert told == ["s2"]
 
 
 @pytest.mark.parametrize(
