@@ -145,15 +145,24 @@ def guest(
 CurrentGuest = Annotated[Guest, Depends(guest)]
 
 
+def verify_own_site(request: Request) -> None:
+    """A form must not come from another site, as far as the browser says so. Raises Denied."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise _stranger()
+
+
 def verify_own_page(request: Request, session: Session, csrf: str) -> None:
     """A form must come from a page that we gave to this session. Raises Denied."""
-    site = request.headers.get("sec-fetch-site", "same-origin")
-    same = hmac.compare_digest(csrf.encode(), session.csrf.encode())
-    if site not in ("same-origin", "none") or not same:
-        raise Denied(
-            "this form does not come from the page you opened here",
-            remedy="open the page again and repeat it there",
-        )
+    verify_own_site(request)
+    if not hmac.compare_digest(csrf.encode(), session.csrf.encode()):
+        raise _stranger()
+
+
+def _stranger() -> Denied:
+    return Denied(
+        "this form does not come from the page you opened here",
+        remedy="open the page again and repeat it there",
+    )
 
 
 def _name(token: str) -> bytes:

@@ -26,7 +26,15 @@ from dataspace.errors import SHOWN, InputRejected, Unauthenticated
 from dataspace.node import Node
 from dataspace.statements import as_text
 from dataspace.web.access import CurrentNode
-from dataspace.web.guests import SESSION_S, CurrentDoor, Door, Session, admit, verify_own_page
+from dataspace.web.guests import (
+    SESSION_S,
+    CurrentDoor,
+    Door,
+    Session,
+    admit,
+    verify_own_page,
+    verify_own_site,
+)
 from dataspace.web.page_words import LANGUAGES, WORDS
 from dataspace.web.people import exported
 from dataspace.web.problems import status_of
@@ -135,6 +143,8 @@ def login(
     request: Request, node: CurrentNode, door: CurrentDoor, language: Language, form: Sent
 ) -> Response:
     """Show the access code; the answer's cookie is the session."""
+    # Nobody is to be entered into another's page without noticing.
+    verify_own_site(request)
     try:
         guest = admit(request, node, door, _one(form, "code"))
     except Unauthenticated:

@@ -273,6 +273,8 @@ def test_the_page_does_it_all_without_a_script(trust: Trust) -> None:
     web, code = trust.web, trust.code(ANN)
     shown = web.get("/me?lang=en")
     assert "Access code" in shown.text
+    crossed = {"sec-fetch-site": "cross-site"}
+    assert web.post("/me/login", data={"code": code}, headers=crossed).status_code == 403
     entered = web.post("/me/login?lang=en", data={"code": code.lower()})
     assert entered.status_code == 303
     cookie = entered.headers["set-cookie"].lower()
@@ -293,7 +295,6 @@ def test_the_page_does_it_all_without_a_script(trust: Trust) -> None:
         "days": "30",
     }
     assert web.post("/me/consents?lang=en", data={**form, "csrf": "x"}).status_code == 403
-    crossed = {"sec-fetch-site": "cross-site"}
     assert web.post("/me/consents?lang=en", data=form, headers=crossed).status_code == 403
     assert trust.read() == []
     wrong = web.post("/me/consents?lang=en", data={**form, "purposes": ""})
