@@ -354,9 +354,9 @@ def test_a_collector_that_is_killed_loses_no_message(mqtt: int, tmp_path: Path) 
         before = written(folder)
         with collector(url) as process:
             # It is killed while messages come, wherever it then is with those before.
-            for _ in range(500):
-                publish(mqtt, [("kill/d", str(n).encode()) for n in range(sent, sent + 100)])
-                sent += 100
+            for _ in range(5_000):
+                publish(mqtt, [("kill/d", str(n).encode()) for n in range(sent, sent + 20)])
+                sent += 20
                 if written(folder) != before:
                     break
             os.kill(process.pid, signal.SIGKILL)
@@ -369,7 +369,7 @@ def test_a_collector_that_is_killed_loses_no_message(mqtt: int, tmp_path: Path) 
         if len(set(found)) == sent and not progress.open:
             until.stop.set()
 
-    watchdog = threading.Timer(60, until.stop.set)
+    watchdog = threading.Timer(300, until.stop.set)
     watchdog.start()
     collect(url, until.stop, tell=tell)
     watchdog.cancel()
