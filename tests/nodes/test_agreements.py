@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from dataspace.demo.space import RunningNode
 from dataspace.errors import ProtocolViolation, Unavailable
 from ledger.entry import SealedEntry
 
+from .command_line import dataspace
 from .conftest import PURPOSE, City, terms
 
 SOON_S = 30.0
@@ -225,11 +224,6 @@ def test_an_agreement_nobody_has_is_not_found_whatever_its_id(city: City) -> Non
                 city.consumer.call("GET", path(agreement, tail))
             assert refused.value.status == 404
             assert refused.value.remedy == "list them: dataspace agreement list"
-
-
-def dataspace(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dataspace.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_an_owner_does_all_of_it_on_the_command_line(

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,16 +22,10 @@ from ledger.note import parse_vkey, verify_note, vkey_of
 from ledger.proof import parse_proof
 from ledger.witness import add_checkpoint_request
 
+from .command_line import dataspace
 from .conftest import PURPOSE, City
 
 ED25519_COSIGNATURE = b"\x04"
-
-
-def dataspace(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dataspace.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, input=text, capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 def registered_keys(city: City) -> dict[str, str]:

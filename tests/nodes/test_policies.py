@@ -1,15 +1,15 @@
 """What a node says of policies before anybody meets them, through its API and its command line."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
 from dataspace.client import ApiError
 
+from .command_line import dataspace
 from .conftest import PURPOSE, City
 
 COHORT = {"leftOperand": "ds:minCohort", "operator": "gteq", "rightOperand": "20"}
@@ -19,10 +19,8 @@ def policy(*constraints: dict[str, Any]) -> dict[str, Any]:
     return {"permission": [{"action": "use", "constraint": list(constraints)}]}
 
 
-def run(city: City, *arguments: str) -> subprocess.CompletedProcess[str]:
-    home = str(city.node("insurer").home.path)
-    command = [sys.executable, "-m", "dataspace.cli", *arguments, "--home", home]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+def run(city: City, *arguments: str) -> CompletedProcess[str]:
+    return dataspace(*arguments, "--home", city.node("insurer").home.path)
 
 
 def test_a_decision_on_trial_names_the_clause_and_counts_nothing(city: City) -> None:

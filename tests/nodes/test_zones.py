@@ -9,11 +9,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from typer.testing import CliRunner
 
-from dataspace.cli import app
 from dataspace.client import ApiError, Refused
 
+from .command_line import dataspace
 from .conftest import DISTRICT, PURPOSE, RESIDENT_ID, City
 from .test_faults import run_audit
 
@@ -58,9 +57,9 @@ def zones_in_credential(city: City, node: str) -> list[str]:
 def command(city: City, *arguments: str) -> Any:
     """What a command prints at the insurer's node."""
     home = str(city.node("insurer").home.path)
-    result = CliRunner().invoke(app, [*arguments, "--home", home, "--json"])
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    done = dataspace(*arguments, "--home", home, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def decisions(city: City) -> list[dict[str, Any]]:

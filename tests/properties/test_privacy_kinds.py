@@ -5,7 +5,7 @@ import hashlib
 import inspect
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -21,8 +21,9 @@ PRIVATE_KEY: PrivateKey = generate_keypair()
 GROUPS = ("north", "south", "新区")
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 KEYED = [kind for kind in KINDS.values() if kind.needs_key]
-# Curve and Paillier arithmetic takes tens of milliseconds an example.
-few = settings(max_examples=12, deadline=None)
+# Curve and Paillier arithmetic takes tens of milliseconds an example, so most are for test-slow.
+few = settings(max_examples=6, deadline=None)
+many = settings(max_examples=40, deadline=None)
 
 identifiers = st.lists(st.sampled_from(["a", "b", "c", "d", "张三", "é", " "]), max_size=6)
 values = st.one_of(st.integers(-100, 100), st.integers(-(2**63) + 1, 2**63 - 1))
@@ -186,7 +187,7 @@ changes = st.one_of(
 
 
 @EVERY_KIND
-@few
+@settings(few, max_examples=8)
 @given(data=st.data())
 def test_the_consumer_gets_what_the_reference_computes_or_all_see_it_withheld(kind, data):
     inputs, parameters = data.draw(computations(kind))
@@ -251,6 +252,18 @@ def recording(role: Role, frames: list[bytes]):
 @few
 @given(data=st.data())
 def test_an_altered_frame_never_crashes_or_hangs_a_run(kind, data):
+    alter_a_frame(kind, data)
+
+
+@pytest.mark.slow
+@EVERY_KIND
+@many
+@given(data=st.data())
+def test_none_of_many_altered_frames_crashes_or_hangs_a_run(kind, data):
+    alter_a_frame(kind, data)
+
+
+def alter_a_frame(kind, data):
     frames = [place for place in places(kind.name, roles_of) if place[1] == "frames"]
     party, _, count = data.draw(st.sampled_from(frames))
     number = data.draw(st.integers(0, count - 1))
@@ -270,6 +283,18 @@ def test_an_altered_frame_never_crashes_or_hangs_a_run(kind, data):
 @few
 @given(data=st.data())
 def test_with_a_transcript_no_altered_frame_goes_unnoticed(kind, data):
+    alter_a_transcribed_frame(kind, data)
+
+
+@pytest.mark.slow
+@EVERY_KIND
+@many
+@given(data=st.data())
+def test_with_a_transcript_none_of_many_altered_frames_goes_unnoticed(kind, data):
+    alter_a_transcribed_frame(kind, data)
+
+
+def alter_a_transcribed_frame(kind, data):
     frames = [place for place in places(kind.name, transcribed_roles) if place[1] == "frames"]
     party, _, count = data.draw(st.sampled_from(frames))
     number = data.draw(st.integers(0, count - 1))
@@ -281,11 +306,22 @@ def test_with_a_transcript_no_altered_frame_goes_unnoticed(kind, data):
 
 
 @EVERY_KIND
+def test_an_abort_at_the_ends_and_in_the_middle_leaves_no_role_running(kind):
+    abort(kind, lambda count: sorted({0, 1, count // 2, count - 1, count}))
+
+
+@pytest.mark.slow
+@EVERY_KIND
 def test_an_abort_at_any_step_leaves_no_role_running(kind):
+    abort(kind, lambda count: range(count + 1))
+
+
+def abort(kind: Kind, steps_of: Callable[[int], Iterable[int]]):
+    """End each party at these of its steps, once each."""
     for party, what, count in places(kind.name, roles_of):
         if what != "steps":
             continue
-        for step in range(count + 1):
+        for step in steps_of(count):
             inner = roles_of(kind, *example_of(kind))
             roles = dict(inner)
             roles[party] = aborting(inner[party], step)
