@@ -24,7 +24,6 @@ from connectors.database import (
     DatabaseSource,
     Relation,
     cast,
-    gone,
     parse_database,
     quoted,
     reject_cell,
@@ -34,12 +33,14 @@ from connectors.database import (
     writes,
 )
 from connectors.database_tls import is_this_machine, sslmode_of
-from connectors.errors import ConnectorError, InputRejected, Unavailable
+from connectors.errors import InputRejected
 
 try:
     import adbc_driver_postgresql.dbapi as driver
     import psycopg
     from psycopg import pq
+
+    from connectors.database_postgresql_errors import TITLE, error_of, on_the_way, told
 except ImportError:
     raise InputRejected(
         "PostgreSQL is read with an extra that is not installed; run: "
@@ -48,7 +49,6 @@ except ImportError:
 
 # What ADBC collects before it hands out a batch.
 _BATCH_BYTES: Final = 8 * 1024 * 1024
-_TITLE: Final = "PostgreSQL"
 _KINDS: Final = {
     16: pa.bool_(),
     17: pa.binary(),
@@ -92,7 +92,7 @@ class PostgresqlDatabase:
 
     @property
     def title(self) -> str:
-        return _TITLE
+        return TITLE
 
     @property
     def reading(self) -> str:
@@ -101,7 +101,7 @@ class PostgresqlDatabase:
     def server(self) -> str:
         with self._connected() as connection:
             number = connection.info.server_version
-            return f"{_TITLE} {number // 10_000}.{number % 10_000}"
+            return f"{TITLE} {number // 10_000}.{number % 10_000}"
 
     @contextmanager
     def session(self) -> Iterator[PostgresqlSession]:
@@ -110,7 +110,7 @@ class PostgresqlDatabase:
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
-        with _told():
+        with told():
             connection = psycopg.connect(self._uri(), autocommit=True)
             with closing(connection):
                 for command in (*_settings(self.timeout_s), "SELECT 1"):
@@ -258,7 +258,7 @@ class PostgresqlSession:
                         yield self._typed(raw, columns, first)
                         first += raw.num_rows
                 except (OSError, pa.ArrowInvalid) as err:
-                    raise _on_the_way(str(err)) from None
+                    raise on_the_way(str(err)) from None
 
     def _typed(self, raw: pa.RecordBatch, columns: Sequence[Column], first: int) -> pa.RecordBatch:
         arrays = []
@@ -371,92 +371,4 @@ def _verify_finite(
 def _verify_status(result: pq.abc.PGresult) -> None:
     if result.status != pq.ExecStatus.COMMAND_OK:
         raw = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
-        raise _error(raw.decode("ascii", "replace"))
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn errors of both drivers into ours. Their texts hold the statement and may hold values."""
-    try:
-        yield
-    except psycopg.Error as err:
-        raise _error(err.sqlstate, str(err)) from None
-    except driver.Error as err:
-        raise _error(err.sqlstate, str(err)) from None
-
-
-def _error(state: str | None, text: str = "") -> ConnectorError:
-    """By SQLSTATE (PostgreSQL, appendix A); libpq's own errors, of connecting, have none."""
-    code = state or ""
-    if not code:
-        return _connecting(text)
-    if code == "25006" or code == "0A000":
-        return writes()
-    if code.startswith("28"):
-        return _wrong_login()
-    if code == "3D000":
-        return InputRejected(f"{_TITLE}: there is no such database on this server")
-    if code in ("42P01", "3F000"):
-        return InputRejected(
-            f"{_TITLE}: a table, view or schema that is named is not there; write schema.name as "
-            "the database has it, upper and lower case too"
-        )
-    if code in ("42703", "42883"):
-        return InputRejected(f"{_TITLE}: the query names a column or function that is not there")
-    if code == "42501":
-        return InputRejected(
-            f"{_TITLE}: this account may not read that; run: GRANT SELECT ON … TO the account"
-        )
-    if code == "42601":
-        return InputRejected(
-            f"{_TITLE}: query= is not one statement that {_TITLE} understands; try it with psql"
-        )
-    if code[:2] in ("08", "40", "53", "55", "57", "58"):
-        return Unavailable(
-            f"{_TITLE} is not able to answer now (SQLSTATE {code}): what came until then is not "
-            "all; try again"
-        )
-    return InputRejected(f"{_TITLE} refuses the query (SQLSTATE {code}); try it with psql")
-
-
-def _connecting(text: str) -> ConnectorError:
-    # libpq gives no code here, and servers speak the language they are set to.
-    if any(word in text.lower() for word in ("authentication", "password", "pg_hba", "认证")):
-        return _wrong_login()
-    if "does not support SSL" in text:
-        return InputRejected(
-            f"{_TITLE} does not encrypt there; switch it on, or, in a network of your own, write "
-            "sslmode=disable"
-        )
-    if "certificate" in text:
-        return InputRejected(
-            f"{_TITLE}: the certificate of the server is not one that is trusted; name the one "
-            "that signed it by sslrootcert=/path"
-        )
-    if ("database" in text and "does not exist" in text) or "不存在" in text:
-        return InputRejected(f"{_TITLE}: there is no such database on this server")
-    return Unavailable(
-        f"{_TITLE} does not answer; check host and port, and that the server lets this machine in"
-    )
-
-
-def _wrong_login() -> InputRejected:
-    return InputRejected(
-        f"{_TITLE} refuses user or password; check the user in the address and what secret= names"
-    )
-
-
-def _on_the_way(text: str) -> ConnectorError:
-    """For an error among the rows, where ADBC gives no code: the server's own begins ERROR."""
-    if "Execution error" not in text or "FATAL" in text.replace("PGRES_FATAL_ERROR", ""):
-        return gone(_TITLE)
-    if "cancel" in text or "conflict with recovery" in text or "memory" in text:
-        return gone(_TITLE)
-    if "read-only" in text or "read-write" in text:
-        return writes()
-    if "permission denied" in text:
-        return _error("42501")
-    return InputRejected(
-        f"{_TITLE} could not compute the query for all rows (such as a division by zero, or text "
-        "cast to a number); correct it, or leave those rows out"
-    )
+        raise error_of(raw.decode("ascii", "replace"))

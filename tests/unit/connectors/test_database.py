@@ -447,7 +447,8 @@ def test_a_file_that_is_gone_is_named_and_never_made(tmp_path: Path) -> None:
 def test_a_driver_that_is_not_installed_is_named_by_its_extra(
     monkeypatch: pytest.MonkeyPatch, module: str, missing: str, url: str, said: str
 ) -> None:
-    monkeypatch.delitem(sys.modules, f"connectors.database_{module}", raising=False)
+    for name in (f"connectors.database_{module}", f"connectors.database_{module}_errors"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(InputRejected, match=said):
         open_source(url)
