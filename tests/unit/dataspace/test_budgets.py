@@ -21,8 +21,8 @@ from dataspace.computing.budgets import spend, spent
 from dataspace.computing.permission import Judgement, judge, request_of
 from dataspace.identity.tokens import Identity
 from dataspace.judging import AgreementJudge
-from dataspace.store.engine import Store
 from dataspace.sight import Sight
+from dataspace.store.engine import Store
 from dataspace.store.tables import AgreementRow, DatasetRow
 from ledger.audit import Fact, Finding
 from ledger.entry import Entry, EntryType, SealedEntry, seal, uuid7
