@@ -24,8 +24,9 @@ from connectors.errors import InputRejected
 from connectors.local_file import GZIP, open_bytes, open_text
 from connectors.names import verify_distinct
 
-# A row must fit into one block, so this also bounds what an unclosed quote can swallow.
-BLOCK_BYTES = 4 * 1024 * 1024
+# A row must fit into one block, so this also bounds what an unclosed quote can swallow. Arrow reads
+# some thirty blocks ahead.
+BLOCK_BYTES = 1024 * 1024
 _RAGGED = re.compile(r"Expected \d+ columns, got (\d+)")
 # The order in which they are tried matters: GB 18030 reads most UTF-8 too, as other characters.
 _UTF_8, _GB_18030 = "utf-8-sig", "gb18030"
@@ -189,23 +190,28 @@ def _quotes_of_utf_8(path: Path) -> int:
     quotes, rest = 0, b""
     for block in _blocks(path):
         quotes += _quotes(block, path)
-        if rest or not block.isascii():
-            block = rest + block
-            end = _last_whole_character(block)
-            rest = block[end:]
-            verify_utf_8(block[:end])
+        if not rest and block.isascii():
+            continue
+        # A character may begin in one block and end in the next; blocks are too long to be joined.
+        start = 0
+        while rest and start < len(block) and 0x80 <= block[start] < 0xC0 and len(rest) + start < 4:
+            start += 1
+        (rest + block[:start]).decode("utf-8")
+        end = max(start, _last_whole_character(block))
+        verify_utf_8(block, start, end)
+        rest = block[end:]
     rest.decode("utf-8")
     return quotes
 
 
-def verify_utf_8(block: bytes) -> None:
-    """Raises UnicodeDecodeError unless `block` is UTF-8."""
+def verify_utf_8(block: bytes, start: int, end: int) -> None:
+    """Raises UnicodeDecodeError unless `block[start:end]` is UTF-8."""
     # Arrow looks at the bytes where they are; decoding would make a string of them first.
-    ends = pa.py_buffer(np.array([0, len(block)], dtype=np.int32))
+    ends = pa.py_buffer(np.array([start, end], dtype=np.int32))
     try:
         pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(block)]).validate(full=True)
     except pa.ArrowInvalid:
-        block.decode("utf-8")
+        block[start:end].decode("utf-8")
 
 
 def _last_whole_character(block: bytes) -> int:

@@ -94,7 +94,8 @@ class ParquetFile(LocalFile):
     def _open(self) -> Iterator[pq.ParquetFile]:
         with reading(self.path):
             try:
-                with pq.ParquetFile(self.path) as file:
+                # Buffered ahead, what was read of a file would stay in memory until its end.
+                with pq.ParquetFile(self.path, pre_buffer=False) as file:
                     verify_distinct(file.schema_arrow.names, source=self.name)
                     yield file
             except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as err:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -30,6 +32,8 @@ SCHEMA_ROWS: Final = 1_000
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 # What is read at once: some ten thousand rows.
 _BLOCK_BYTES: Final = 2 * 1024 * 1024
+# Blocks read while another one is used.
+_AHEAD: Final = 2
 _BOM: Final = b"\xef\xbb\xbf"
 
 # Numbers stay as their digits: a float would lose those of an identity number.
@@ -88,9 +92,21 @@ class JsonLinesFile(LocalFile):
         schema = None
         if all(kind is not None for kind in kinds.values()):
             schema = pa.schema(list(kinds.items()))
-        for first, block in self._blocks():
-            batch = _at_once(block.content, schema) if schema is not None else None
-            yield self._line_by_line(block, first, list(kinds)) if batch is None else batch
+        # Arrow reads a block on one core; the next ones are read meanwhile on the others.
+        with ThreadPoolExecutor(_AHEAD) as pool:
+            begun: deque[tuple[int, _Block, Future[pa.RecordBatch | None]]] = deque()
+            for first, block in self._blocks():
+                begun.append((first, block, pool.submit(_at_once, block, schema)))
+                if len(begun) > _AHEAD:
+                    yield self._ended(*begun.popleft(), list(kinds))
+            while begun:
+                yield self._ended(*begun.popleft(), list(kinds))
+
+    def _ended(
+        self, first: int, block: _Block, begun: Future[pa.RecordBatch | None], columns: list[str]
+    ) -> pa.RecordBatch:
+        batch = begun.result()
+        return self._line_by_line(block, first, columns) if batch is None else batch
 
     def _line_by_line(self, block: _Block, first: int, columns: list[str]) -> pa.RecordBatch:
         cells: dict[str, list[str | None]] = {name: [] for name in columns}
@@ -158,8 +174,8 @@ class _Block:
     def __init__(self, content: bytes) -> None:
         self.content = content
         # Blank lines are no rows; where each line starts with a brace there are none.
-        plain = content.count(b"\n") if _is_plain(content) else None
-        self.count = sum(1 for _ in self) if plain is None else plain
+        self.plain = _is_plain(content)
+        self.count = content.count(b"\n") if self.plain else sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         filled = (line for line in self.content.split(b"\n") if line.strip())
@@ -179,22 +195,23 @@ def _is_plain(content: bytes) -> bool:
     )
 
 
-def _at_once(content: bytes, schema: pa.Schema) -> pa.RecordBatch | None:
+def _at_once(block: _Block, schema: pa.Schema | None) -> pa.RecordBatch | None:
     """The block read by Arrow, all columns text; None where it has to be read line by line."""
-    if not _is_plain(content) or _SURROGATE.search(content):
+    content = block.content
+    if schema is None or not block.plain or _SURROGATE.search(content):
         return None
     try:
-        verify_utf_8(content)
+        verify_utf_8(content, 0, len(content))
         table = pajson.read_json(
             pa.BufferReader(content),
-            read_options=pajson.ReadOptions(block_size=len(content) + 1),
+            read_options=pajson.ReadOptions(block_size=len(content) + 1, use_threads=False),
             parse_options=pajson.ParseOptions(
                 explicit_schema=schema, unexpected_field_behavior="ignore"
             ),
         )
     except (pa.ArrowException, UnicodeDecodeError):
         return None
-    if table.num_rows != content.count(b"\n"):
+    if table.num_rows != block.count:
         return None
     arrays = []
     for name in schema.names:

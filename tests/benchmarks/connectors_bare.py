@@ -38,7 +38,6 @@ def csv(path: Path) -> dict[str, Bare]:
         reader = pacsv.open_csv(
             path,
             convert_options=text,
-            read_options=pacsv.ReadOptions(block_size=4 << 20),
             # As RFC 4180 has it; without it a quoted line end is an error.
             parse_options=pacsv.ParseOptions(newlines_in_values=True),
         )

@@ -3,6 +3,7 @@
 import tempfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stdnum.cn import ric, uscc
 
+from connectors import delimited
 from connectors.errors import InputRejected
 from connectors.identifiers import (
     ColumnReader,
@@ -313,6 +315,31 @@ def test_delimited_text_reads_back_as_written(
         path.write_bytes("\n".join([f"a{delimiter}b", *quoted]).encode(encoding))
         batches = list(open_source(str(path)).scan(["a", "b"]))
     assert [tuple(row.values()) for batch in batches for row in batch.to_pylist()] == rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.text("a\u00e9张😀", max_size=4).map(str.encode)
+        | st.sampled_from(
+            [b"\x80", b"\xe5\xbc", b"\xf0\x9f\x98", b"\xc3", b"\xff", b"\xed\xa0\x80"]
+        ),
+        max_size=6,
+    ).map(b"".join),
+    st.integers(4, 9),
+)
+def test_text_read_in_blocks_is_utf_8_where_it_is_as_a_whole(content: bytes, size: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.csv"
+        path.write_bytes(content)
+        with mock.patch.object(delimited, "_READ_BYTES", size):
+            try:
+                content.decode("utf-8")
+            except UnicodeDecodeError:
+                with pytest.raises(UnicodeDecodeError):
+                    delimited._quotes_of_utf_8(path)
+            else:
+                assert delimited._quotes_of_utf_8(path) == 0
 
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
