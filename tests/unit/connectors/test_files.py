@@ -336,6 +336,8 @@ def test_packed_text_reads_like_the_text_itself(write: Write) -> None:
         (gzip.compress(b""), "a.csv.gz is empty"),
         (gzip.compress(bytes(9999)), "a.csv.gz holds binary data"),
     ],
+    # Packed bytes hold the time they were made at.
+    ids=["plain", "cut off", "empty", "binary"],
 )
 def test_a_damaged_packed_file_is_refused(write: Write, content: bytes, message: str) -> None:
     assert message in rejection(write("a.csv.gz", content), "id")
