@@ -162,7 +162,7 @@ def _items(http: httpx2.Client, url: str, offset: int, size: int) -> list[Any]:
 
 def _duckdb(sql: str) -> int:
     with duckdb.connect() as connection:
-        reader = connection.execute(sql).to_arrow_reader(65_536)
+        reader = connection.sql(sql).to_arrow_reader(65_536)
         return sum(batch.num_rows for batch in reader)
 
 
