@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -10,8 +9,15 @@ from urllib.parse import quote
 import typer
 
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, in_words, reported, say, show
+from dataspace.cli.signed_files import (
+    WHOSE,
+    KeysOption,
+    LocalOption,
+    OnlineOption,
+    known_keys,
+    write_json,
+)
 from dataspace.client import Client
-from dataspace.errors import InputRejected
 
 app = typer.Typer(help="Show, prove, end, renew agreements.", no_args_is_help=True)
 
@@ -74,10 +80,7 @@ def deed(
     if file is None:
         show(found, True, lambda: None)
         return
-    try:
-        file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    except OSError as err:
-        raise InputRejected(f"{file} cannot be written", remedy="name another file") from err
+    write_json(file, found)
     show(
         {"file": str(file)},
         as_json,
@@ -89,16 +92,9 @@ def deed(
 @reported
 def verify(
     file: Annotated[Path, typer.Argument(help="a deed's file")],
-    key: Annotated[
-        list[str] | None,
-        typer.Option(help="a key you know, as DID=THUMBPRINT (RFC 7638); repeatable"),
-    ] = None,
-    online: Annotated[
-        bool, typer.Option("--online", help="look the keys up in the parties' DID documents")
-    ] = False,
-    local: Annotated[
-        bool, typer.Option("--local", help="with --online: the parties are on this machine")
-    ] = False,
+    key: KeysOption = None,
+    online: OnlineOption = False,
+    local: LocalOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Verify a deed, with no node and without --online no network. Ends with 1 if it does not hold.
@@ -107,9 +103,9 @@ def verify(
     """
     from dataspace.deeds import verify_deed
 
-    if local and not online:
-        raise InputRejected("--local says where to look things up", remedy="add --online")
-    found = verify_deed(file, _pins(key or []), online=online, local=local).to_json()
+    found = verify_deed(
+        file, known_keys(key, online=online, local=local), online=online, local=local
+    ).to_json()
 
     def render() -> None:
         say("both parties signed exactly this agreement", head="valid:", style="green")
@@ -117,17 +113,10 @@ def verify(
         _print_terms(found["agreement"])
         for signer in found["signers"]:
             say(f"  {signer['party']}: {signer['did']}")
-            say(f"    key: {signer['thumbprint']}, {_WHOSE[signer['key_known_by']]}")
+            say(f"    key: {signer['thumbprint']}, {WHOSE[signer['key_known_by']]}")
         say("  whether it was ended since, a deed does not say: ask the parties")
 
     show(found, as_json, render)
-
-
-_WHOSE = {
-    "pinned": "the one you named",
-    "did-document": "which its DID document lists now",
-    None: "its own only by the word of this file; compare it with --key or --online",
-}
 
 
 @app.command()
@@ -162,21 +151,6 @@ def renew(
 
 def _path(agreement: str, tail: str = "") -> str:
     return f"/api/agreements/{quote(agreement, safe='')}{tail}"
-
-
-def _pins(keys: list[str]) -> dict[str, str]:
-    pins: dict[str, str] = {}
-    for text in keys:
-        did, equals, thumbprint = text.rpartition("=")
-        if not equals or not did.startswith("did:") or not thumbprint:
-            raise InputRejected(
-                "a key is given as the party's DID, an equals sign and the key's thumbprint",
-                remedy="for example --key did:web:bureau.example=THUMBPRINT",
-            )
-        if did in pins:
-            raise InputRejected(f"two keys are given for {did}", remedy="give one for each party")
-        pins[did] = thumbprint
-    return pins
 
 
 def _print(one: dict[str, Any]) -> None:

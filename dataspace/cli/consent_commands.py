@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
-from dataspace.cli.vault_commands import WHOSE, identifier_from_stdin, pins, write_file
+from dataspace.cli.signed_files import (
+    WHOSE,
+    KeysOption,
+    LocalOption,
+    OnlineOption,
+    known_keys,
+    write_json,
+)
+from dataspace.cli.vault_commands import identifier_from_stdin
 from dataspace.client import Client
 from dataspace.errors import InputRejected
 
@@ -64,7 +72,7 @@ def give(
                 f"the receipt is {given['receipt']}, unsigned: only a vault signs receipts",
                 remedy="keep the records in a vault",
             )
-        write_file(out, given["signed"])
+        write_json(out, given["signed"])
     show(given, as_json, lambda: say(given["receipt"]))
 
 
@@ -109,15 +117,9 @@ def list_(
 @reported
 def verify(
     file: Annotated[Path, typer.Argument(help="a receipt's file")],
-    key: Annotated[
-        list[str] | None, typer.Option(help="a key you know, as DID=THUMBPRINT (RFC 7638)")
-    ] = None,
-    online: Annotated[
-        bool, typer.Option("--online", help="look the key up in the trustee's DID document")
-    ] = False,
-    local: Annotated[
-        bool, typer.Option("--local", help="with --online: the trustee is on this machine")
-    ] = False,
+    key: KeysOption = None,
+    online: OnlineOption = False,
+    local: LocalOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Verify a consent's receipt, with no node. Ends with 1 if it does not hold.
@@ -126,7 +128,9 @@ def verify(
     """
     from dataspace.statements import verify_statements
 
-    found = verify_statements(file, pins(key or []), online=online, local=local).to_json()
+    found = verify_statements(
+        file, known_keys(key, online=online, local=local), online=online, local=local
+    ).to_json()
     receipt = found["receipt"]
     if receipt is None:
         raise InputRejected(

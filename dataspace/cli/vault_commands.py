@@ -11,6 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
+from dataspace.cli.signed_files import (
+    WHOSE,
+    KeysOption,
+    LocalOption,
+    OnlineOption,
+    known_keys,
+    write_json,
+)
 from dataspace.client import Client
 from dataspace.errors import InputRejected
 from dataspace.secret_files import write_secret
@@ -224,7 +232,7 @@ def erase(
     with Client.of_home(home) as node:
         body = {"subject": identifier}
         certificate = node.call("POST", f"/api/datasets/{dataset}/people/erasure", body)
-    write_file(out, certificate)
+    write_json(out, certificate)
     show({"file": str(out)}, as_json, lambda: say(str(out)))
 
 
@@ -232,21 +240,17 @@ def erase(
 @reported
 def verify_erasure(
     file: Annotated[Path, typer.Argument(help="a certificate's file")],
-    key: Annotated[
-        list[str] | None, typer.Option(help="a key you know, as DID=THUMBPRINT (RFC 7638)")
-    ] = None,
-    online: Annotated[
-        bool, typer.Option("--online", help="look the key up in the trustee's DID document")
-    ] = False,
-    local: Annotated[
-        bool, typer.Option("--local", help="with --online: the trustee is on this machine")
-    ] = False,
+    key: KeysOption = None,
+    online: OnlineOption = False,
+    local: LocalOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Verify a certificate of erasure, with no node. Ends with 1 if it does not hold."""
     from dataspace.statements import verify_statements
 
-    found = verify_statements(file, pins(key or []), online=online, local=local).to_json()
+    found = verify_statements(
+        file, known_keys(key, online=online, local=local), online=online, local=local
+    ).to_json()
     certificate = found["certificate"]
     if certificate is None:
         raise InputRejected(
@@ -269,34 +273,11 @@ def verify_erasure(
     show(found, as_json, render)
 
 
-WHOSE = {
-    "pinned": "the one you named",
-    "did-document": "which its DID document lists now",
-    None: "its own only by the word of this file; compare it with --key or --online",
-}
-
-
-def pins(texts: list[str]) -> dict[str, str]:
-    pinned = dict(text.rpartition("=")[::2] for text in texts)
-    if not all(did and thumbprint for did, thumbprint in pinned.items()):
-        raise InputRejected("--key takes DID=THUMBPRINT", remedy="see a node's DID document")
-    return pinned
-
-
 def identifier_from_stdin() -> str:
     """It stands in no command line, and so in no shell's history."""
     if sys.stdin.isatty():
         return str(typer.prompt("identifier of the person", hide_input=True))
     return sys.stdin.readline().strip()
-
-
-def write_file(path: Path, content: dict[str, Any]) -> None:
-    from dataspace.statements import as_text
-
-    try:
-        path.write_text(as_text(content), encoding="utf-8")
-    except OSError as err:
-        raise InputRejected(f"{path} cannot be written", remedy="name another file") from err
 
 
 def _vault(folder: Path, key: str | None) -> Any:
