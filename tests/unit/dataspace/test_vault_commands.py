@@ -77,7 +77,7 @@ def test_what_is_no_statement_is_said_so(tmp_path: Path, group: str) -> None:
     file = tmp_path / "x.json"
     file.write_text("{}")
     assert "not a receipt's or certificate's file" in run(group, "verify", file, code=1)
-    assert "DID=THUMBPRINT" in run(group, "verify", file, "--key", "x", code=1)
+    assert "=THUMBPRINT" in run(group, "verify", file, "--key", "x", code=1)
 
 
 def test_an_import_from_another_vault_is_refused(tmp_path: Path) -> None:
