@@ -69,7 +69,7 @@ def inspect(
     column unusable.
     """
     schema, now = source.schema(), datetime.now(UTC)
-    verify_columns_exist(columns, schema.names)
+    verify_columns_exist(columns, schema.names, source=source.name)
     besides = blocks.columns if blocks is not None else ()
     verify_readable(besides, where, schema.names, source=source.name)
     keys = {one.name: key_columns(source, one.name) for one in columns if one.role == "identifier"}

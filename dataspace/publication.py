@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from connectors.classification import ColumnClass, Grade, Handling, offerable
 from connectors.conditions import Comparison, Condition, Where
 from connectors.identifiers import canonicalisers, columns_of, verify_key
+from connectors.names import verify_columns
 from contracts.authoring import policy_from
 from contracts.decision import Decision, Facts
 from contracts.evaluation import decide, permitted_computations
@@ -306,18 +307,15 @@ def where_of(asked: Publication) -> Where:
     return tuple(Condition(one.column, one.comparison, one.values) for one in asked.where)
 
 
-def verify_columns_exist(columns: Sequence[ColumnSpec], present: Sequence[str]) -> None:
+def verify_columns_exist(
+    columns: Sequence[ColumnSpec], present: Sequence[str], *, source: str
+) -> None:
     """Every column is one of the source's, or joins some of them as a key, with a canonicaliser
     for each. Raises InputRejected naming the first that is not."""
     for column in columns:
         key = column.role == "identifier"
         names = columns_of(column.name, present) if key else (column.name,)
-        for name in names:
-            if name not in present:
-                raise InputRejected(
-                    f"there is no column {name!r}",
-                    remedy=f"the columns are: {', '.join(present)}",
-                )
+        verify_columns(names, present, source=source)
         if key:
             verify_key(column.canonicaliser or "text/1", names)
 

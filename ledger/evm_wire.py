@@ -119,7 +119,8 @@ def parse_filter(value: object, head: int, block_of_hash: int | None) -> LogFilt
     if block_of_hash is not None:
         first = last = block_of_hash
     else:
-        first = parse_block_number(value.get("fromBlock"), head)
+        # Past the head there is nothing, however far: the store's integers have 64 bits.
+        first = min(head + 1, parse_block_number(value.get("fromBlock"), head))
         last = min(head, parse_block_number(value.get("toBlock"), head))
     topics = value.get("topics") or []
     if not isinstance(topics, Sequence) or isinstance(topics, str) or len(topics) > 4:

@@ -161,7 +161,7 @@ def test_an_agreement_without_a_canonical_form_is_neither_signed_nor_verified(va
 def test_a_signature_changed_anywhere_is_refused(chosen: st.DataObject, alg: str) -> None:
     text = sign_agreement(AGREEMENT, KEYS[alg], KID, alg)
     place = chosen.draw(st.integers(0, len(text) - 1))
-    letter = chosen.draw(st.sampled_from("Az09-_.=+/ \u00e9").filter(lambda c: c != text[place]))
+    letter = chosen.draw(st.sampled_from("Az09-_.=+/ \u00e9"))
     with pytest.raises(ProtocolViolation):
         verify(text[:place] + letter + text[place + 1 :], alg)
 

@@ -218,6 +218,7 @@ def test_events_are_found_by_address_topic_and_block_through_the_index(driver: D
     assert found(topics=[None, f"0x{log_id('b').hex()}"]) == ["0x3"]
     assert found(address=FRIEND) == []
     assert found(fromBlock="0x5", toBlock="0x5") == ["0x5"]
+    assert found(fromBlock="0x" + "f" * 64) == []
     assert found(blockHash=everything[3]["blockHash"]) == ["0x5"]
     receipt = driver.ask("eth_getTransactionReceipt", everything[4]["transactionHash"])
     assert receipt["logs"] == [everything[4]]
