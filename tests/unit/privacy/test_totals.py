@@ -335,6 +335,8 @@ def encrypted(*cells, addends=3):
         (CONSUMER, "result", RELEASED + bytes(3) + encrypted(*[(-1, 0)] * 3), "no rows can have"),
         (CONSUMER, "result", RELEASED + bytes(3) + encrypted(*[(1, 0)] * 3), "below the agreed"),
     ],
+    # No ciphertext is the same twice, and names of tests have to be.
+    ids=lambda value: value if isinstance(value, str) else "frame",
 )
 def test_a_forged_frame_is_a_violation_that_says_what_is_wrong(party, name, frame, message):
     roles = roles_of(FULL, parameters_of(3))
