@@ -1,16 +1,13 @@
 """A space of real node processes on this machine, for the demonstration and for tests.
 
 Every node is an operating-system process with its own home, keys, database and log file. Leaving
-the `with` block stops them all; a killed parent takes them along, because each watches its end of
-a pipe (`dataspace.server`).
+the `with` block stops them all; a killed parent takes them along, because each watches for its end
+(`dataspace.demo.nursery`).
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -23,6 +20,7 @@ from eth_account import Account
 
 from dataspace.client import Client
 from dataspace.demo.anvil import give_money
+from dataspace.demo.nursery import NodeProcess
 from dataspace.errors import Unavailable
 from dataspace.identity.did import did_of_url
 from dataspace.regulator import join_as_regulator
@@ -40,7 +38,7 @@ class RunningNode:
     name: str
     home: Home
     log_path: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: NodeProcess | None = None
     client: Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,16 +54,7 @@ class RunningNode:
 
     def start(self) -> None:
         """Start the process; `wait_until_healthy` waits for it."""
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "dataspace.cli", "serve", "--home", str(self.home.path)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "DATASPACE_STOP_WITH_PARENT": "1"},
-                # Its own group, so that Ctrl-C reaches the parent alone and it stops the nodes.
-                start_new_session=True,
-            )
+        self.process = NodeProcess(self.home.path, self.log_path)
 
     def wait_until_healthy(self) -> None:
         deadline = time.monotonic() + START_S
@@ -95,7 +84,7 @@ class RunningNode:
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             self.kill()
 
     def kill(self) -> None:
