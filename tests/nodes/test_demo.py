@@ -28,6 +28,7 @@ def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_demo_agrees_with_the_plain_truth_and_leaves_nothing_running(tmp_path: Path) -> None:
     written = tmp_path / "demo.json"
     done = demo("--json", written, "--keep", tmp_path / "kept")

@@ -156,7 +156,7 @@ def test_an_agreement_without_a_canonical_form_is_neither_signed_nor_verified(va
         verify(sign_agreement(AGREEMENT, KEYS["Ed25519"], KID, "Ed25519"), agreement=strange)
 
 
-# Signed once: an ES256 signature is another each time, and examples have to come again as they were.
+# Signed once: an ES256 signature is another each time, and examples have to come again unchanged.
 SIGNED = {alg: sign_agreement(AGREEMENT, KEYS[alg], KID, alg) for alg in ("Ed25519", "ES256")}
 
 
