@@ -59,6 +59,7 @@ def test_the_demo_agrees_with_the_plain_truth_and_leaves_nothing_running(tmp_pat
             os.kill(node["pid"], 0)
 
 
+@pytest.mark.slow
 def test_a_killed_demo_takes_its_nodes_along(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*DEMO, "--keep", str(tmp_path)],

@@ -15,6 +15,7 @@ from dataspace.demo.anvil import chain_for
 from dataspace.demo.space import LocalSpace
 from ledger.chain import Registry
 
+pytestmark = pytest.mark.slow
 PLATFORMS = {("Linux", "x86_64"): "linux-amd64", ("Darwin", "arm64"): "darwin-arm64"}
 
 

@@ -83,6 +83,7 @@ def tour(first_port: int, second_port: int) -> list[tuple[str, str]]:
     return found[1:]
 
 
+@pytest.mark.slow
 def test_the_tour_of_the_readme_works_as_written(shell: Shell) -> None:
     first, second = free_port(), free_port()
     variables, told = "", ""

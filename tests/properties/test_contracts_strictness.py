@@ -169,7 +169,7 @@ def policies(draw: st.DrawFn, number: int = 1) -> tuple[tuple[str, ...], list[Of
     return operands, [draw(offers(pool)) for _ in range(number)]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(policies(5))
 def test_what_a_policy_at_least_as_strict_allows_the_other_allows_too(
     drawn: tuple[tuple[str, ...], list[Offer]],

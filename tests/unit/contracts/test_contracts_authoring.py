@@ -259,7 +259,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(texts, st.lists(texts, max_size=3), values)
 def test_any_text_and_any_property_survive_being_written(
     one: str, several: list[str], extra: Any
@@ -275,7 +275,7 @@ def test_any_text_and_any_property_survive_being_written(
     assert again.permission[0].constraint == offer.permission[0].constraint
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.one_of(
         st.text(alphabet="{}[]:,-?&*!|>'\"%@`#\n\t ab01~.", max_size=40),

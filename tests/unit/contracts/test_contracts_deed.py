@@ -240,7 +240,7 @@ PLACES = [
 ]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(chosen=st.data())
 def test_a_deed_changed_in_any_letter_is_refused(chosen: st.DataObject) -> None:
     deed = made()
@@ -261,7 +261,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(chosen=st.data())
 def test_a_deed_with_anything_in_place_of_a_part_is_refused(chosen: st.DataObject) -> None:
     deed = made()
@@ -272,7 +272,7 @@ def test_a_deed_with_anything_in_place_of_a_part_is_refused(chosen: st.DataObjec
         open_deed(written(deed))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200) | ANYTHING.map(written))
 def test_any_file_is_refused(document: bytes) -> None:
     with pytest.raises(ProtocolViolation):

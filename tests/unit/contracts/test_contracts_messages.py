@@ -340,7 +340,7 @@ NAMES = ("@id", "@type", "and", "or", "target", "and_", "to_json", "ds:order", "
 
 
 @settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(chosen=st.data())
 def test_a_mutilated_message_is_refused_or_still_valid(
@@ -372,7 +372,7 @@ def test_a_mutilated_message_is_refused_or_still_valid(
     assert parse(type(read), read.to_bytes()).to_json() == read.to_json()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_or_read(raw: bytes) -> None:
     with pytest.raises(ProtocolViolation):
