@@ -342,4 +342,4 @@ def test_a_file_is_read_as_its_consents_say_and_no_row_more() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", [VaultMachine, FileMachine], ids=["vault", "file"])
 def test_consents_hold_in_long_histories(machine: type[ConsentMachine]) -> None:
-    run(machine, settings=steps(200, 60))
+    run(machine, settings=steps(120, 60))

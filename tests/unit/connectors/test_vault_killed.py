@@ -20,7 +20,7 @@ from connectors.vault_people import VaultPeople
 from .vault_examples import ANN, NOON, Example, example, number
 
 PEOPLE = 4_000
-ROUNDS = 8
+ROUNDS = 5
 IMPORT = """
 import sys
 from datetime import UTC, datetime
