@@ -41,6 +41,8 @@ from privacy.errors import PrivacyError, ProtocolViolation, Withheld
 from privacy.intersection import BOTH
 from privacy.role import Progress, Receive, Role, Send
 
+# One worker, as two would install the engine into the same place.
+pytestmark = pytest.mark.xdist_group("spu")
 ROOT = Path(__file__).resolve().parents[3]
 SPU = "spu==0.9.5"
 
