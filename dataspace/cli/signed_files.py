@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -49,7 +48,9 @@ def known_keys(keys: list[str] | None, *, online: bool, local: bool) -> dict[str
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a statement's file. Raises InputRejected where that cannot be done."""
+    from dataspace.statements import as_text
+
     try:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(as_text(content), encoding="utf-8")
     except OSError as err:
         raise InputRejected(f"{path} cannot be written", remedy="name another file") from err
