@@ -51,6 +51,8 @@ class EntryType(StrEnum):
     ERASED = "erased"
     KEY_ROTATED = "key_rotated"
     JOINED = "joined"
+    REVOKED = "revoked"
+    ADMINISTERED = "administered"
     FAILED = "failed"
 
 
