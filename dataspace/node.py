@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from eth_account import Account
 from sqlmodel import Session
 
+from dataspace.access.gate import Access
 from dataspace.anchoring import Anchoring
 from dataspace.catalog import Datasets
 from dataspace.chain_access import ChainAccess
@@ -26,9 +27,12 @@ from dataspace.computing.spools import Spools
 from dataspace.consents import Consents
 from dataspace.errors import InputRejected, ProtocolViolation
 from dataspace.evidence import Evidence, Space, origin_of_url, write_space
+from dataspace.federation.crawling import Federation
 from dataspace.identity.did import VerificationKey, did_of_url, document_of_node
 from dataspace.identity.tokens import Identity, renewal_time
 from dataspace.membership import Application, apply_for_membership, renew_membership
+from dataspace.operations.figures import Figures
+from dataspace.operations.tracing import spans_of
 from dataspace.operator import Operator
 from dataspace.outbound import outbound_client
 from dataspace.peers import Peers
@@ -93,11 +97,15 @@ class Node:
         # Each key file is read once: under a passphrase that costs a scrypt.
         self._signing_key, log_key = home.signing_key(), home.log_key()
         account_key, self.api_key = home.account_key(), home.api_key()
+        self.access = Access(self.api_key)
         self.identity = Identity.of(self.did, self._signing_key)
         self.account_address: str = Account.from_key(account_key).address
+        self.figures = Figures()
+        self.spans = spans_of(settings, did=self.did)
         self.store = Store(home.database_url)
+        self.store.on_transaction(lambda took_s: self.figures.transaction_s.add((), took_s))
         self.store.migrate()
-        self.http = outbound_client()
+        self.http = outbound_client(settings.tls_ca)
         self.peers = peers(self.store, self.identity, self.http, local=settings.local)
         self.behaviour = behaviour or Behaviour()
         self.chain_access = ChainAccess.of(settings, account_key)
@@ -128,6 +136,7 @@ class Node:
         self.zones = ZoneLists(self, self.operators_zones)
         self.sharing = Sharing(self, self.operators_zones)
         self.datasets = Datasets(self)
+        self.federation = Federation(self)
         self.versions = Versions(self)
         self.consents = Consents(self)
         self.vaults = Vaults(self)
@@ -151,7 +160,9 @@ class Node:
         self.tidying = Tidying(self.store)
         self.operator = Operator(self) if settings.founder else None
         self.chain = self._embedded_chain() if settings.founder and not settings.chain else None
-        self.engine = ProcessEngine(self.store, self._handlers())
+        self.engine = ProcessEngine(
+            self.store, self._handlers(), figures=self.figures, spans=self.spans, node=self.did
+        )
 
     def start(self) -> None:
         """Resume what an earlier life left, and join the space if that has not happened yet."""
@@ -168,6 +179,7 @@ class Node:
         self.tidying.begin()
         self.versions.begin()
         self.zones.begin()
+        self.federation.begin()
         with self.store.transaction() as tx:
             if self.member(tx):
                 self.evidence.schedule_anchor(tx, after_s=0.0)
@@ -184,6 +196,8 @@ class Node:
             self.chain.close()
         self.http.close()
         self.store.close()
+        if self.spans is not None:
+            self.spans.close()
         log.info("node stopped", did=self.did)
 
     def join(self, invitation: str) -> None:
@@ -272,6 +286,7 @@ class Node:
             **self.tidying.handlers(),
             **self.versions.handlers(),
             **self.zones.handlers(),
+            **self.federation.handlers(),
             **self.rotation.handlers(),
             **self.witnessing.handlers(),
             **(self.operator.handlers() if self.operator else {}),

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from dataspace import __version__
+from dataspace.access.permissions import Caller
 from dataspace.node import Node
 from dataspace.web import (
     agreements,
@@ -17,6 +18,7 @@ from dataspace.web import (
     compute,
     consents,
     data,
+    federation,
     management,
     negotiations,
     operator,
@@ -31,6 +33,7 @@ from dataspace.web import (
     transfers,
     zones,
 )
+from dataspace.web.access import For, describe_access
 from dataspace.web.guests import Door
 
 # The largest body any route takes is a chunk of a frame; messages have their own, smaller limit.
@@ -72,6 +75,7 @@ def create_app(node: Node) -> FastAPI:
         protocol.router,
         catalogue.router,
         catalogue.owner_router,
+        federation.router,
         compute.router,
         tlog.router,
         operator.router,
@@ -92,11 +96,12 @@ def create_app(node: Node) -> FastAPI:
     ):
         app.include_router(router)
 
-    @app.get("/health", tags=["discovery"])
+    @app.get("/health", tags=["discovery"], dependencies=[For(Caller.ANYBODY)])
     async def health() -> JSONResponse:
         """Whether the node answers and its workers work; 503 when they do not."""
         healthy = node.engine.healthy()
         body = {"status": "ok" if healthy else "workers have stopped", "did": node.did}
         return JSONResponse(body, 200 if healthy else 503)
 
+    describe_access(app)
     return app

@@ -12,21 +12,22 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from contracts import messages as dsp
 from contracts.filters import MAX_CONDITIONS
+from dataspace.access.permissions import Caller, Permission
 from dataspace.catalog import CatalogPage
 from dataspace.catalog_pages import MAX_CURSOR_LETTERS
 from dataspace.classes import Confirmation
 from dataspace.protocol import BASE
 from dataspace.protocol.catalogues import fetch_catalog
 from dataspace.publication import PolicyChange, Publication
-from dataspace.web.access import CurrentMember, CurrentNode, Owner
+from dataspace.web.access import CurrentMember, CurrentNode, For, Needs
 from dataspace.web.protocol import JSON, MAX_MESSAGE_BYTES, Body
 
 REQUEST_PATH = f"{BASE}/catalog/request"
 # Below this a packet is saved at most.
 MIN_GZIP_BYTES = 2048
 
-router = APIRouter(prefix=BASE, tags=["Dataspace Protocol"])
-owner_router = APIRouter(prefix="/api", tags=["owner's API"], dependencies=[Owner])
+router = APIRouter(prefix=BASE, tags=["Dataspace Protocol"], dependencies=[For(Caller.MEMBER)])
+owner_router = APIRouter(prefix="/api", tags=["owner's API"])
 
 _CURSOR = Query(alias="continuationToken", max_length=MAX_CURSOR_LETTERS)
 
@@ -67,50 +68,54 @@ def dataset(node: CurrentNode, peer: CurrentMember, request: Request, dataset_id
     return _answer(request, node.datasets.shown(peer, dataset_id))
 
 
-@owner_router.get("/datasets")
+@owner_router.get("/datasets", dependencies=[Needs(Permission.DATASET_READ)])
 def datasets(node: CurrentNode) -> list[dict[str, Any]]:
     """What this node offers and has offered, and from which kinds of peers it is hidden."""
     return [node.datasets.overview(row) for row in node.datasets.all()]
 
 
-@owner_router.post("/datasets", status_code=201)
+@owner_router.post("/datasets", status_code=201, dependencies=[Needs(Permission.DATASET_PUBLISH)])
 def publish(node: CurrentNode, publication: Publication) -> dict[str, Any]:
     """Publish a dataset; answers with its entry, its quality, and remarks on its policy."""
     return node.datasets.publish(publication)
 
 
-@owner_router.put("/datasets/{dataset_id}/policy")
+@owner_router.put("/datasets/{dataset_id}/policy", dependencies=[Needs(Permission.DATASET_POLICY)])
 def change_policy(node: CurrentNode, dataset_id: str, change: PolicyChange) -> dict[str, Any]:
     """Offer a dataset under another policy; agreements keep theirs."""
     return node.datasets.change_policy(dataset_id, change)
 
 
-@owner_router.post("/datasets/{dataset_id}/classification")
+@owner_router.post(
+    "/datasets/{dataset_id}/classification", dependencies=[Needs(Permission.DATASET_CLASSIFY)]
+)
 def confirm(node: CurrentNode, dataset_id: str, asked: Confirmation) -> dict[str, Any]:
     """A person confirms the classes of a dataset's columns, some of them changed."""
     return node.datasets.confirm(dataset_id, asked)
 
 
-@owner_router.post("/datasets/{dataset_id}/withdrawal")
+@owner_router.post(
+    "/datasets/{dataset_id}/withdrawal", dependencies=[Needs(Permission.DATASET_WITHDRAW)]
+)
 def withdraw(node: CurrentNode, dataset_id: str) -> dict[str, str]:
     """Offer a dataset no longer; agreements about it go on."""
     node.datasets.withdraw(dataset_id)
     return {"withdrawn": dataset_id}
 
 
-@owner_router.get("/datasets/{dataset_id}/versions")
+@owner_router.get("/datasets/{dataset_id}/versions", dependencies=[Needs(Permission.DATASET_READ)])
 def versions(node: CurrentNode, dataset_id: str) -> list[dict[str, Any]]:
     """The states of a dataset that were noticed, the newest first."""
     return node.versions.versions(dataset_id)
 
 
-@owner_router.post("/datasets/{dataset_id}/check")
+@owner_router.post("/datasets/{dataset_id}/check", dependencies=[Needs(Permission.DATASET_CHECK)])
 def check(node: CurrentNode, dataset_id: str) -> dict[str, Any]:
     """Look at a dataset's source now: has it changed, and is it still what was published?"""
     return node.versions.check(dataset_id)
 
 
-@owner_router.post("/catalog")
+@owner_router.post("/catalog", dependencies=[Needs(Permission.CATALOGUE_ASK)])
 def peer_catalog(node: CurrentNode, query: CatalogQuery) -> dict[str, Any]:
     """The catalogue of another node, as it shows it to this one."""
     return fetch_catalog(node.peers, query.url, query.filter).to_json()

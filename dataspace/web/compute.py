@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 
+from dataspace.access.permissions import Caller
 from dataspace.computing.inbox import CHUNK_BYTES, Chunk
 from dataspace.errors import ProtocolViolation
-from dataspace.web.access import CurrentMember, CurrentNode
+from dataspace.web.access import CurrentMember, CurrentNode, For
 
-router = APIRouter(prefix="/compute", tags=["compute"])
+router = APIRouter(prefix="/compute", tags=["compute"], dependencies=[For(Caller.MEMBER)])
 
 
 async def _chunk_body(request: Request) -> bytes:

@@ -22,12 +22,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Send
 
+from dataspace.access.permissions import Caller
 from dataspace.errors import NotFound, ProtocolViolation, Unavailable
 from dataspace.protocol.data_plane import MOVE_S
 from dataspace.protocol.rows_in import Delivery, Sending
 from dataspace.protocol.rows_moving import CSV_TYPE, UPLOAD_COMPLETE, UPLOAD_OFFSET
 from dataspace.protocol.transit import CHUNK_BYTES, MAX_BYTES
-from dataspace.web.access import Credentials, CurrentMember, CurrentNode
+from dataspace.web.access import CurrentMember, CurrentNode, For, TransferCredentials
 
 log = structlog.get_logger("dataspace.data")
 
@@ -51,13 +52,13 @@ class _Rows(StreamingResponse):
             log.info("rows were broken off", reason=err.sentence)
 
 
-@router.get("/{pid}")
-@router.head("/{pid}")
+@router.get("/{pid}", dependencies=[For(Caller.TRANSFER)])
+@router.head("/{pid}", dependencies=[For(Caller.TRANSFER)])
 def fetch(
     node: CurrentNode,
     pid: str,
     request: Request,
-    credentials: Credentials,
+    credentials: TransferCredentials,
     range_: Annotated[str | None, Header(alias="range", max_length=100)] = None,
     if_range: Annotated[str | None, Header(max_length=200)] = None,
 ) -> Response:
@@ -87,7 +88,7 @@ def fetch(
     return _Rows(outgoing.chunks(begin_at), status, headers=headers, media_type=CSV_TYPE)
 
 
-@router.post("/{pid}/token")
+@router.post("/{pid}/token", dependencies=[For(Caller.MEMBER)])
 def renew(node: CurrentNode, pid: str, caller: CurrentMember) -> dict[str, Any]:
     """The data address of a pull with a new token; the earlier one ends at once."""
     return node.data_plane.renew(pid, caller).to_json()
@@ -108,9 +109,9 @@ def _delivery(
 CurrentDelivery = Annotated[Delivery | None, Depends(_delivery)]
 
 
-@router.head("/inbox/{pid}", status_code=204)
+@router.head("/inbox/{pid}", status_code=204, dependencies=[For(Caller.TRANSFER)])
 def received(
-    node: CurrentNode, pid: str, credentials: Credentials, delivery: CurrentDelivery
+    node: CurrentNode, pid: str, credentials: TransferCredentials, delivery: CurrentDelivery
 ) -> Response:
     """How much has come of the rows of a push, so that the rest can follow."""
     found = node.data_plane.received(pid, _token(credentials), delivery)
@@ -122,12 +123,17 @@ def received(
     return Response(status_code=204, headers=headers)
 
 
-@router.put("/inbox/{pid}", status_code=204, max_body_size=MAX_BYTES)
+@router.put(
+    "/inbox/{pid}",
+    status_code=204,
+    max_body_size=MAX_BYTES,
+    dependencies=[For(Caller.TRANSFER)],
+)
 async def receive(
     node: CurrentNode,
     pid: str,
     request: Request,
-    credentials: Credentials,
+    credentials: TransferCredentials,
     delivery: CurrentDelivery,
     content_digest: Annotated[str | None, _DIGEST] = None,
     repr_digest: Annotated[str | None, _DIGEST] = None,
@@ -192,7 +198,7 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
     yield bytes(piece)
 
 
-def _token(credentials: Credentials) -> str:
+def _token(credentials: TransferCredentials) -> str:
     if credentials is None:
         raise NotFound("there is nothing to fetch or send here without a token")
     return credentials.credentials

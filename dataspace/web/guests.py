@@ -17,7 +17,7 @@ from fastapi import Depends, HTTPException, Request
 
 from dataspace.errors import Denied, Unauthenticated
 from dataspace.vaults import Guest
-from dataspace.web.access import Credentials, CurrentNode
+from dataspace.web.access import CurrentNode, PersonCredentials
 
 SESSION_S = 15 * 60.0
 MAX_SESSIONS = 10_000
@@ -136,7 +136,7 @@ def admit(request: Request, node: CurrentNode, door: Door, code: str) -> Guest:
 
 
 def guest(
-    request: Request, node: CurrentNode, door: CurrentDoor, credentials: Credentials
+    request: Request, node: CurrentNode, door: CurrentDoor, credentials: PersonCredentials
 ) -> Guest:
     """The person, by the access code as bearer token."""
     return admit(request, node, door, credentials.credentials if credentials else "")

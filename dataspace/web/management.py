@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement
 from sqlmodel import and_, col, not_, or_, select
 
 from dataspace import __version__
+from dataspace.access.permissions import Permission
 from dataspace.computing.ordering import ComputationRequest
 from dataspace.errors import NotFound
 from dataspace.evidence import read_space
@@ -22,14 +23,14 @@ from dataspace.store.tables import (
     ComputationRow,
     ProcessRow,
 )
-from dataspace.web.access import CurrentNode, CurrentOperator, Owner
+from dataspace.web.access import CurrentNode, CurrentOperator, Needs
 from dataspace.web.positions import Index, Position
 from privacy.kinds import KINDS
 
 # Housekeeping that always waits for its time is nothing an owner has to know of.
 PLANNED = ("tidy", "renew-membership", "look-at-dataset", "look-after-zones")
 
-router = APIRouter(prefix="/api", tags=["owner's API"], dependencies=[Owner])
+router = APIRouter(prefix="/api", tags=["owner's API"])
 
 
 class InvitationRequest(BaseModel):
@@ -45,7 +46,7 @@ class JoinRequest(BaseModel):
     invitation: str = Field(min_length=16, max_length=128)
 
 
-@router.get("/status")
+@router.get("/status", dependencies=[Needs(Permission.STATUS_READ)])
 def status(node: CurrentNode) -> dict[str, Any]:
     """Who this node is, whether it has joined, how its evidence stands, what waits and why."""
     with node.store.transaction() as tx:
@@ -94,14 +95,14 @@ def status(node: CurrentNode) -> dict[str, Any]:
     }
 
 
-@router.post("/join", status_code=202)
+@router.post("/join", status_code=202, dependencies=[Needs(Permission.SPACE_JOIN)])
 def join(node: CurrentNode, asked: JoinRequest) -> dict[str, str]:
     """Join the space with an operator's invitation; `joined` in the status tells when it has."""
     node.join(asked.invitation)
     return {"status": "joining"}
 
 
-@router.get("/kinds")
+@router.get("/kinds", dependencies=[Needs(Permission.STATUS_READ)])
 def kinds(node: CurrentNode) -> list[dict[str, Any]]:
     """The computations this node can take part in, and what each party learns in them."""
     return [
@@ -119,23 +120,25 @@ def kinds(node: CurrentNode) -> list[dict[str, Any]]:
     ]
 
 
-@router.post("/computations", status_code=202)
+@router.post("/computations", status_code=202, dependencies=[Needs(Permission.COMPUTATION_ORDER)])
 def compute(node: CurrentNode, asked: ComputationRequest) -> dict[str, Any]:
     """Order a computation; poll the answer's id until its status is final."""
     return _computation(node, node.computations.order(asked))
 
 
-@router.get("/computations")
+@router.get("/computations", dependencies=[Needs(Permission.COMPUTATION_READ)])
 def computations(node: CurrentNode) -> list[dict[str, Any]]:
     return [_computation(node, row) for row in node.computations.all()]
 
 
-@router.get("/computations/{computation}")
+@router.get("/computations/{computation}", dependencies=[Needs(Permission.COMPUTATION_READ)])
 def computation(node: CurrentNode, computation: str) -> dict[str, Any]:
     return _computation(node, node.computations.get(computation))
 
 
-@router.get("/computations/{computation}/identifiers")
+@router.get(
+    "/computations/{computation}/identifiers", dependencies=[Needs(Permission.COMPUTATION_READ)]
+)
 def computation_identifiers(node: CurrentNode, computation: str) -> FileResponse:
     """The identifiers of a result that is too long to be shown, one JSON text a line."""
     row = node.computations.get(computation)
@@ -145,7 +148,7 @@ def computation_identifiers(node: CurrentNode, computation: str) -> FileResponse
     return FileResponse(path, media_type="application/jsonl")
 
 
-@router.get("/log")
+@router.get("/log", dependencies=[Needs(Permission.EVIDENCE_READ)])
 def log_entries(
     node: CurrentNode,
     start: Position = 0,
@@ -155,7 +158,7 @@ def log_entries(
     return [entry.to_json() if entry else None for entry in node.evidence.entries(start, end)]
 
 
-@router.get("/log/{index}")
+@router.get("/log/{index}", dependencies=[Needs(Permission.EVIDENCE_READ)])
 def log_entry(node: CurrentNode, index: Index) -> dict[str, Any]:
     """One entry with its proof, to hand to somebody who verifies it without this node."""
     proved = node.evidence.prove(index)
@@ -178,21 +181,21 @@ def log_entry(node: CurrentNode, index: Index) -> dict[str, Any]:
     }
 
 
-@router.post("/log/{index}/erasure")
+@router.post("/log/{index}/erasure", dependencies=[Needs(Permission.EVIDENCE_ERASE)])
 def erase_entry(node: CurrentNode, index: Index) -> dict[str, int]:
     """Destroy an entry's body and salt; its commitment and every proof stay."""
     node.evidence.erase(index)
     return {"erased": index}
 
 
-@router.post("/log/rotation", status_code=202)
+@router.post("/log/rotation", status_code=202, dependencies=[Needs(Permission.KEY_ROTATE)])
 def rotate_log_key(node: CurrentNode) -> dict[str, str]:
     """Give the log a new key; `rotating` in the status tells when the chain has it."""
     node.rotation.begin()
     return {"status": "rotating"}
 
 
-@router.post("/invitations", status_code=201)
+@router.post("/invitations", status_code=201, dependencies=[Needs(Permission.MEMBER_INVITE)])
 def invite(operator: CurrentOperator, asked: InvitationRequest) -> dict[str, str]:
     """A code with which one participant of this kind can join the space."""
     return {"invitation": operator.invite(asked.kind, asked.zones)}

@@ -8,12 +8,13 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.strategy import Approval
+from dataspace.access.permissions import Permission
 from dataspace.identity.did import did_of_url
 from dataspace.protocol.negotiation_rows import needs_person, waits_for
 from dataspace.store.tables import NegotiationRow
-from dataspace.web.access import CurrentNode, Owner
+from dataspace.web.access import CurrentNode, Needs
 
-router = APIRouter(prefix="/api", tags=["owner's API"], dependencies=[Owner])
+router = APIRouter(prefix="/api", tags=["owner's API"])
 
 Reason = Annotated[str, Field(min_length=1, max_length=500)]
 
@@ -65,7 +66,7 @@ class Ending(BaseModel):
     reason: Reason = "The other side's owner has ended it."
 
 
-@router.post("/negotiations", status_code=202)
+@router.post("/negotiations", status_code=202, dependencies=[Needs(Permission.NEGOTIATION_ASK)])
 def negotiate(node: CurrentNode, asked: NegotiationRequest) -> dict[str, Any]:
     """Begin to negotiate; poll the answer's id until the state is FINALIZED or TERMINATED."""
     provider = _did(asked.provider)
@@ -77,7 +78,9 @@ def negotiate(node: CurrentNode, asked: NegotiationRequest) -> dict[str, Any]:
     return described(node.proposals.get(pid))
 
 
-@router.post("/negotiations/offers", status_code=202)
+@router.post(
+    "/negotiations/offers", status_code=202, dependencies=[Needs(Permission.NEGOTIATION_OFFER)]
+)
 def offer(node: CurrentNode, asked: OfferRequest) -> dict[str, Any]:
     """Offer a dataset of this node to a consumer that has not asked for it."""
     return described(
@@ -85,7 +88,7 @@ def offer(node: CurrentNode, asked: OfferRequest) -> dict[str, Any]:
     )
 
 
-@router.get("/negotiations")
+@router.get("/negotiations", dependencies=[Needs(Permission.NEGOTIATION_READ)])
 def negotiations(
     node: CurrentNode,
     waiting: Annotated[bool, Query(description="only what waits for a person here")] = False,
@@ -94,26 +97,28 @@ def negotiations(
     return [described(row) for row in node.proposals.all(waiting=waiting)]
 
 
-@router.get("/negotiations/{pid}")
+@router.get("/negotiations/{pid}", dependencies=[Needs(Permission.NEGOTIATION_READ)])
 def negotiation(node: CurrentNode, pid: str) -> dict[str, Any]:
     return described(node.proposals.get(pid))
 
 
-@router.post("/negotiations/{pid}/approval")
+@router.post("/negotiations/{pid}/approval", dependencies=[Needs(Permission.NEGOTIATION_DECIDE)])
 def approve(node: CurrentNode, pid: str, given: ApprovalGiven) -> dict[str, Any]:
     """Approve or decline a negotiation that waits for a person here."""
     node.proposals.decide(pid, given.approval)
     return described(node.proposals.get(pid))
 
 
-@router.post("/negotiations/{pid}/counter-offer")
+@router.post(
+    "/negotiations/{pid}/counter-offer", dependencies=[Needs(Permission.NEGOTIATION_COUNTER)]
+)
 def counter(node: CurrentNode, pid: str, given: CounterOffer) -> dict[str, Any]:
     """Answer the other side's terms with other ones."""
     node.proposals.counter(pid, given.policy)
     return described(node.proposals.get(pid))
 
 
-@router.post("/negotiations/{pid}/termination")
+@router.post("/negotiations/{pid}/termination", dependencies=[Needs(Permission.NEGOTIATION_END)])
 def terminate(node: CurrentNode, pid: str, ending: Ending) -> dict[str, Any]:
     """End an unfinished negotiation."""
     node.proposals.end(pid, ending.reason)

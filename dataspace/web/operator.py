@@ -8,15 +8,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from dataspace.access.permissions import Caller
 from dataspace.errors import InputRejected, NotFound, Unavailable
 from dataspace.evidence import read_space
 from dataspace.membership import Admission, Application
-from dataspace.web.access import CurrentNode, CurrentOperator
+from dataspace.web.access import CurrentNode, CurrentOperator, For
 
 router = APIRouter(tags=["operator"])
 
 
-@router.post("/operator/participants")
+@router.post("/operator/participants", dependencies=[For(Caller.DID)])
 def admit(
     request: Request, node: CurrentNode, operator: CurrentOperator, application: Application
 ) -> Admission:
@@ -25,19 +26,19 @@ def admit(
     return operator.admit(did, application)
 
 
-@router.post("/operator/renewals")
+@router.post("/operator/renewals", dependencies=[For(Caller.DID)])
 def renew(request: Request, node: CurrentNode, operator: CurrentOperator) -> Admission:
     """A fresh credential for a member that proves its DID."""
     return operator.renew(node.peers.authenticate_did(request.headers.get("authorization")))
 
 
-@router.get("/operator/participants")
+@router.get("/operator/participants", dependencies=[For(Caller.ANYBODY)])
 def participants(operator: CurrentOperator) -> list[dict[str, Any]]:
     """The registry of the space's participants."""
     return operator.participants()
 
 
-@router.get("/operator/space")
+@router.get("/operator/space", dependencies=[For(Caller.ANYBODY)])
 def space(node: CurrentNode, operator: CurrentOperator) -> dict[str, Any]:
     """Where the space's chain and contract are: all that an auditor needs to begin."""
     with node.store.transaction() as tx:
@@ -59,7 +60,7 @@ async def _rpc_body(request: Request) -> Any:
         raise InputRejected("the body is not JSON", remedy="send a JSON-RPC 2.0 request") from err
 
 
-@router.post("/chain")
+@router.post("/chain", dependencies=[For(Caller.ANYBODY)])
 def chain(node: CurrentNode, body: Annotated[Any, Depends(_rpc_body)]) -> Response:
     """JSON-RPC of the embedded chain."""
     if node.chain is None:

@@ -21,11 +21,12 @@ from starlette.exceptions import HTTPException
 
 import connectors.errors
 from connectors.receipts import Guardian
+from dataspace.access.permissions import Caller
 from dataspace.consents import ConsentTerms
 from dataspace.errors import SHOWN, InputRejected, Unauthenticated
 from dataspace.node import Node
 from dataspace.statements import as_text
-from dataspace.web.access import CurrentNode
+from dataspace.web.access import CurrentNode, For
 from dataspace.web.guests import (
     SESSION_S,
     CurrentDoor,
@@ -40,6 +41,8 @@ from dataspace.web.people import exported
 from dataspace.web.problems import status_of
 
 router = APIRouter(prefix="/me", tags=["people"], include_in_schema=False)
+# What is shown before a code is; everything else is for the session that it began.
+_FORM, _OWN = [For(Caller.ANYBODY)], [For(Caller.PERSON)]
 
 COOKIE = "dataspace_person"
 MAX_FORM_BYTES = 64 * 1024
@@ -113,13 +116,13 @@ def here(session: MaybeSession) -> Session:
 CurrentSession = Annotated[Session, Depends(here)]
 
 
-@router.get("/style.css")
+@router.get("/style.css", dependencies=_FORM)
 def style() -> Response:
     content = (_PAGES / "style.css").read_bytes()
     return Response(content, media_type="text/css", headers={"cache-control": "max-age=3600"})
 
 
-@router.get("")
+@router.get("", dependencies=_FORM)
 def page(
     request: Request,
     node: CurrentNode,
@@ -138,7 +141,7 @@ def page(
         return _left(request, door, shown)
 
 
-@router.post("/login")
+@router.post("/login", dependencies=_FORM)
 def login(
     request: Request, node: CurrentNode, door: CurrentDoor, language: Language, form: Sent
 ) -> Response:
@@ -166,7 +169,7 @@ def login(
     return answer
 
 
-@router.post("/logout")
+@router.post("/logout", dependencies=_OWN)
 def logout(
     request: Request, door: CurrentDoor, session: CurrentSession, language: Language, form: Sent
 ) -> Response:
@@ -174,7 +177,7 @@ def logout(
     return _left(request, door, _back(language))
 
 
-@router.post("/consents")
+@router.post("/consents", dependencies=_OWN)
 def consent(
     request: Request, node: CurrentNode, session: CurrentSession, language: Language, form: Sent
 ) -> Response:
@@ -187,7 +190,7 @@ def consent(
     return _back(language)
 
 
-@router.post("/consents/{receipt}/withdrawal")
+@router.post("/consents/{receipt}/withdrawal", dependencies=_OWN)
 def withdraw(
     request: Request,
     node: CurrentNode,
@@ -204,7 +207,7 @@ def withdraw(
     return _back(language)
 
 
-@router.get("/consents/{receipt}")
+@router.get("/consents/{receipt}", dependencies=_OWN)
 def receipt_file(node: CurrentNode, session: CurrentSession, receipt: str) -> Response:
     """The signed file of a consent, to keep."""
     for one in node.vaults.consents(session.guest.vault, session.guest.access):
@@ -213,13 +216,13 @@ def receipt_file(node: CurrentNode, session: CurrentSession, receipt: str) -> Re
     raise InputRejected("there is no consent of that receipt", remedy="open /me again")
 
 
-@router.get("/export")
+@router.get("/export", dependencies=_OWN)
 def export(node: CurrentNode, session: CurrentSession) -> Response:
     """My records, to take with me."""
     return _file(exported(node.vaults.record(session.guest)), "my-records.json")
 
 
-@router.post("/erasure")
+@router.post("/erasure", dependencies=_OWN)
 def erase(
     request: Request,
     node: CurrentNode,

@@ -14,11 +14,12 @@ from contracts.plain_words import describe
 from contracts.templates import PARAMETERS, TEMPLATES
 from contracts.transfer_strategy import RAW_FORMATS
 from contracts.wording import Language, outline
+from dataspace.access.permissions import Permission
 from dataspace.explaining import UseOnTrial, decide_on_trial
 from dataspace.publication import remarks_json, remarks_on
-from dataspace.web.access import CurrentNode, Owner
+from dataspace.web.access import CurrentNode, Needs
 
-router = APIRouter(prefix="/api/policies", tags=["owner's API"], dependencies=[Owner])
+router = APIRouter(prefix="/api/policies", tags=["owner's API"])
 
 
 class PolicyGiven(BaseModel):
@@ -38,7 +39,7 @@ class Comparison(BaseModel):
     reference: dict[str, Any]
 
 
-@router.get("/templates")
+@router.get("/templates", dependencies=[Needs(Permission.POLICY_TRY)])
 def templates() -> list[dict[str, Any]]:
     """The ready policies and the parameters of each, in English and Chinese."""
     return [
@@ -64,7 +65,7 @@ def templates() -> list[dict[str, Any]]:
     ]
 
 
-@router.post("/check")
+@router.post("/check", dependencies=[Needs(Permission.POLICY_TRY)])
 def check(given: PolicyGiven) -> dict[str, Any]:
     """The policy as ODRL, YAML and plain words, and everything that is wrong or odd about it."""
     policy = policy_from(given.policy, offer_id="offer:checked")
@@ -79,7 +80,7 @@ def check(given: PolicyGiven) -> dict[str, Any]:
     }
 
 
-@router.post("/comparison")
+@router.post("/comparison", dependencies=[Needs(Permission.POLICY_TRY)])
 def compare(given: Comparison) -> dict[str, Any]:
     """Whether the candidate is at least as strict as the reference, and if not, why not."""
     found = strictness.compare(
@@ -95,7 +96,7 @@ def compare(given: Comparison) -> dict[str, Any]:
     }
 
 
-@router.post("/decision")
+@router.post("/decision", dependencies=[Needs(Permission.POLICY_TRY)])
 def decision(node: CurrentNode, asked: UseOnTrial, language: Language = "en") -> dict[str, Any]:
     """What a policy would decide about a use that nobody has asked for yet; nothing is counted."""
     decided = decide_on_trial(node, asked)

@@ -15,12 +15,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
 
+from dataspace.access.permissions import Permission
 from dataspace.computing.asking import EstimateRequest, question_of
 from dataspace.computing.estimates import ASSUMED, costs_here, estimate
 from dataspace.computing.running import TERMINAL
 from dataspace.node import Node
 from dataspace.store.tables import ComputationRow
-from dataspace.web.access import CurrentNode, Owner
+from dataspace.web.access import CurrentNode, Needs
 from privacy.kinds import kind as kind_named
 
 # How often a computation is looked at, and the least time between two events about it.
@@ -29,7 +30,7 @@ EVENT_S = 0.2
 # A rate is that of the last seconds: a protocol has phases of different speed.
 RATE_OVER_S = 10.0
 
-router = APIRouter(prefix="/api/computations", tags=["owner's API"], dependencies=[Owner])
+router = APIRouter(prefix="/api/computations", tags=["owner's API"])
 
 
 class ProgressEvent(BaseModel):
@@ -93,7 +94,11 @@ def _look(node: Node, computation: str) -> ProgressEvent:
     )
 
 
-@router.get("/{computation}/events", response_class=EventSourceResponse)
+@router.get(
+    "/{computation}/events",
+    response_class=EventSourceResponse,
+    dependencies=[Needs(Permission.COMPUTATION_READ)],
+)
 async def events(
     node: CurrentNode,
     row: Annotated[ComputationRow, Depends(_existing)],
@@ -122,14 +127,14 @@ async def events(
         await asyncio.sleep(LOOK_S)
 
 
-@router.post("/{computation}/cancellation")
+@router.post("/{computation}/cancellation", dependencies=[Needs(Permission.COMPUTATION_CANCEL)])
 def cancel(node: CurrentNode, computation: str) -> dict[str, str]:
     """End a computation before its time, here and at every other participant."""
     row = node.computations.cancel(computation)
     return {"id": row.id, "status": row.status}
 
 
-@router.post("/estimate")
+@router.post("/estimate", dependencies=[Needs(Permission.COMPUTATION_ORDER)])
 def estimate_computation(node: CurrentNode, asked: EstimateRequest) -> dict[str, Any]:
     """What a computation would take and tell, as far as it can be said before it runs: time, bytes,
     memory, budget, and what each party would learn. Nothing is ordered."""

@@ -14,19 +14,20 @@ from starlette.concurrency import run_in_threadpool
 
 from contracts import messages as dsp
 from contracts.profile import CONTEXT_URL, context_document
+from dataspace.access.permissions import Caller
 from dataspace.errors import ProtocolViolation, Unauthenticated
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.peers import earlier_answer, remember_answer
 from dataspace.protocol import BASE
-from dataspace.web.access import CurrentMember, CurrentNode
+from dataspace.web.access import CurrentMember, CurrentNode, For
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_MESSAGE_ID_LETTERS = 128
 JSON = "application/json"
 
-well_known = APIRouter(tags=["discovery"])
-router = APIRouter(prefix=BASE, tags=["Dataspace Protocol"])
+well_known = APIRouter(tags=["discovery"], dependencies=[For(Caller.ANYBODY)])
+router = APIRouter(prefix=BASE, tags=["Dataspace Protocol"], dependencies=[For(Caller.MEMBER)])
 
 M = TypeVar("M", bound=dsp.Document)
 
@@ -115,7 +116,6 @@ def _add_message(path: str, model: type[M], act: Act[M], *, status: int = 200) -
         openapi_extra={
             "parameters": parameters,
             "requestBody": {"required": True, "content": {JSON: schema}},
-            "security": [{"HTTPBearer": []}],
         },
     )
 

@@ -9,12 +9,13 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import PlainTextResponse, Response
 from sqlmodel import select
 
+from dataspace.access.permissions import Caller
 from dataspace.errors import NotFound
 from dataspace.evidence import MAX_ENTRIES_A_PAGE
 from dataspace.settings import ParticipantKind
 from dataspace.store.log_store import SqlNodeStore
 from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
-from dataspace.web.access import CurrentMember, CurrentNode, CurrentRegulator
+from dataspace.web.access import CurrentMember, CurrentNode, CurrentRegulator, For
 from dataspace.web.positions import Index, Position
 from ledger.entry import open_entry
 from ledger.errors import InputRejected
@@ -23,13 +24,13 @@ from ledger.tiles import TILE_WIDTH, entry_bundle, parse_tile_path, tile_bytes
 router = APIRouter(prefix="/tlog", tags=["evidence log"])
 
 
-@router.get("/checkpoint", response_class=PlainTextResponse)
+@router.get("/checkpoint", response_class=PlainTextResponse, dependencies=[For(Caller.ANYBODY)])
 def checkpoint(node: CurrentNode) -> str:
     """The newest checkpoint, a signed note."""
     return node.evidence.checkpoint()
 
 
-@router.get("/tile/{path:path}")
+@router.get("/tile/{path:path}", dependencies=[For(Caller.ANYBODY)])
 def tile(node: CurrentNode, path: str) -> Response:
     """A tile of hashes, or a bundle of entries, which are commitments of 32 bytes."""
     try:
@@ -57,20 +58,20 @@ async def _witness_body(request: Request) -> bytes:
     return await request.body()
 
 
-@router.post("/witness/add-checkpoint")
+@router.post("/witness/add-checkpoint", dependencies=[For(Caller.ANYBODY)])
 def add_checkpoint(node: CurrentNode, body: Annotated[bytes, Depends(_witness_body)]) -> Response:
     """Cosign another log's checkpoint (C2SP tlog-witness)."""
     answer = node.witnessing.add_checkpoint(body)
     return Response(answer.body, answer.status, media_type=answer.content_type)
 
 
-@router.get("/proof/{index}", response_class=PlainTextResponse)
+@router.get("/proof/{index}", response_class=PlainTextResponse, dependencies=[For(Caller.ANYBODY)])
 def proof(node: CurrentNode, index: Index) -> str:
     """Proof that an entry is in the log (c2sp.org/tlog-proof@v1), without its content."""
     return node.evidence.prove(index).proof.to_text()
 
 
-@router.get("/entry/{index}")
+@router.get("/entry/{index}", dependencies=[For(Caller.MEMBER)])
 def entry(node: CurrentNode, caller: CurrentMember, index: Index) -> Any:
     """One entry with body and salt, for a regulator and for the participant it is about."""
     sealed = node.evidence.entry(index)
@@ -80,7 +81,7 @@ def entry(node: CurrentNode, caller: CurrentMember, index: Index) -> Any:
     return sealed.to_json()
 
 
-@router.get("/documents/{sha256}")
+@router.get("/documents/{sha256}", dependencies=[For(Caller.REGULATOR)])
 def document(
     node: CurrentNode,
     caller: CurrentRegulator,
@@ -100,7 +101,7 @@ def document(
     raise NotFound("this node holds no such document")
 
 
-@router.get("/entries")
+@router.get("/entries", dependencies=[For(Caller.REGULATOR)])
 def entries(
     node: CurrentNode,
     caller: CurrentRegulator,

@@ -11,14 +11,15 @@ from sqlmodel import Session
 
 from contracts.party import Party
 from contracts.transfer_strategy import PULL
+from dataspace.access.permissions import Permission
 from dataspace.errors import NotFound
 from dataspace.node import Node
 from dataspace.protocol.transfer_rows import described, refusal_of
 from dataspace.return_rows import deliveries_of
 from dataspace.store.tables import AgreementRow, TransferRow
-from dataspace.web.access import CurrentNode, Owner
+from dataspace.web.access import CurrentNode, Needs
 
-router = APIRouter(prefix="/api", tags=["owner's API"], dependencies=[Owner])
+router = APIRouter(prefix="/api", tags=["owner's API"])
 
 
 class RowsRequest(BaseModel):
@@ -37,7 +38,7 @@ class Reason(BaseModel):
     reason: Annotated[str, Field(min_length=1, max_length=500)] = "The owner has asked for it."
 
 
-@router.post("/transfers", status_code=202)
+@router.post("/transfers", status_code=202, dependencies=[Needs(Permission.TRANSFER_BEGIN)])
 def begin(node: CurrentNode, asked: RowsRequest) -> dict[str, Any]:
     """Ask a provider for the rows themselves; poll the answer's id until it is COMPLETED."""
     with node.store.transaction() as tx:
@@ -54,13 +55,13 @@ def begin(node: CurrentNode, asked: RowsRequest) -> dict[str, Any]:
         return described(node.transfers.get(tx, pid))
 
 
-@router.get("/transfers")
+@router.get("/transfers", dependencies=[Needs(Permission.TRANSFER_READ)])
 def transfers(node: CurrentNode) -> list[dict[str, Any]]:
     """All transfers, newest first: providers' parts in computations, and rows that leave."""
     return [described(row) for row in node.transfers.all()]
 
 
-@router.get("/transfers/{pid}")
+@router.get("/transfers/{pid}", dependencies=[Needs(Permission.TRANSFER_READ)])
 def transfer(node: CurrentNode, pid: str) -> dict[str, Any]:
     """One transfer; `deliveries` where it is of a return 回流."""
     with node.store.transaction() as tx:
@@ -68,25 +69,25 @@ def transfer(node: CurrentNode, pid: str) -> dict[str, Any]:
         return {**described(row), "deliveries": deliveries_of(tx, pid)}
 
 
-@router.post("/transfers/{pid}/suspension")
+@router.post("/transfers/{pid}/suspension", dependencies=[Needs(Permission.TRANSFER_STEER)])
 def suspend(node: CurrentNode, pid: str, given: Reason) -> dict[str, Any]:
     """Interrupt a transfer; a computation stands still until it is resumed or its time is up."""
     return _steer(node, pid, lambda tx, row: node.transfers.suspend(tx, row, given.reason))
 
 
-@router.post("/transfers/{pid}/resumption")
+@router.post("/transfers/{pid}/resumption", dependencies=[Needs(Permission.TRANSFER_STEER)])
 def resume(node: CurrentNode, pid: str) -> dict[str, Any]:
     """Go on with a suspended transfer."""
     return _steer(node, pid, node.transfers.resume)
 
 
-@router.post("/transfers/{pid}/completion")
+@router.post("/transfers/{pid}/completion", dependencies=[Needs(Permission.TRANSFER_END)])
 def complete(node: CurrentNode, pid: str) -> dict[str, Any]:
     """Say that a transfer of rows is done."""
     return _steer(node, pid, node.transfers.finish)
 
 
-@router.post("/transfers/{pid}/termination")
+@router.post("/transfers/{pid}/termination", dependencies=[Needs(Permission.TRANSFER_END)])
 def terminate(node: CurrentNode, pid: str, given: Reason) -> dict[str, Any]:
     """End a transfer, and the computation it belongs to."""
     return _steer(node, pid, lambda tx, row: node.transfers.end(tx, row, given.reason, by=node.did))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from dataspace.access.gate import Access
 from dataspace.cli import computation_progress
 from dataspace.cli.computation_progress import pace, telling
 from dataspace.cli.compute_command import chosen_columns, own_data
@@ -154,7 +155,7 @@ def test_a_stream_of_events_is_read_without_its_comments() -> None:
 class Endless:
     """A node whose one computation goes on for ever."""
 
-    api_key = "key"
+    access = Access("key")
     looks = 0
 
     @property

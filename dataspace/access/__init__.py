@@ -1,0 +1,1 @@
+"""Who may use a node: rules, keys, people from an identity provider, acts and their approval."""
