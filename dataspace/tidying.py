@@ -6,7 +6,7 @@ import time
 
 from sqlmodel import col, delete
 
-from dataspace.processes import Handler, Later, Process, is_scheduled, schedule
+from dataspace.processes import Handler, Later, Process, is_kept, schedule
 from dataspace.store.engine import Store
 from dataspace.store.tables import ProcessRow, ReceivedRow, ReplayRow
 
@@ -30,7 +30,7 @@ class Tidying:
 
     def begin(self) -> None:
         with self._store.transaction() as tx:
-            if not is_scheduled(tx, TIDY, TIDY):
+            if not is_kept(tx, TIDY, TIDY):
                 schedule(tx, TIDY, TIDY, give_up_after_s=FOR_EVER_S)
 
     def _tidy(self, _: Process) -> Later:

@@ -32,16 +32,22 @@ class DirectorySpool:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._appended: set[str] = set()
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def put(self, name: str, content: bytes) -> None:
         path = self._file(name)
+        # What is put may say that what was appended is whole: then that lies on the disk first.
+        while self._appended:
+            _sync(self._file(self._appended.pop()))
         # Two runs under one agreement share a cache, and may write at once.
         fresh = path.with_name(f".{name}.{secrets.token_hex(4)}")
         self._write(fresh, content, os.O_TRUNC)
         fresh.replace(path)
+        _sync(self._path)
 
     def append(self, name: str, content: bytes) -> None:
+        self._appended.add(name)
         self._write(self._file(name), content, os.O_APPEND, sync=False)
 
     def get(self, name: str) -> bytes | None:
@@ -107,11 +113,31 @@ class Spools:
     def keep_result(self, order_id: str, name: str) -> None:
         """Keep the file `name` of a spool as the result of its order."""
         self._results.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._spools / _checked(order_id) / name).replace(self.result(order_id))
+        spooled, fresh = self._spools / _checked(order_id) / name, self._results / f".{order_id}"
+        _sync(spooled)
+        # The spool keeps its own name of it: until the end is stored, the run may begin again.
+        fresh.unlink(missing_ok=True)
+        fresh.hardlink_to(spooled)
+        fresh.replace(self.result(order_id))
+        # Two names of one file stay two, whichever is to replace the other.
+        fresh.unlink(missing_ok=True)
+        _sync(self._results)
 
     def result(self, order_id: str) -> Path:
         """Where the long result of an order lies, if it has one."""
         return self._results / f"{_checked(order_id)}.jsonl"
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a directory, on the disk. One that is gone needs none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _checked(order_id: str) -> str:
