@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx2
 import structlog
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from eth_account import Account
 from sqlmodel import Session
 
+from dataspace.access.acts import Acts
 from dataspace.access.gate import Access
+from dataspace.access.holding import Requests
+from dataspace.access.oidc import Provider
+from dataspace.access.registry import Keys
 from dataspace.anchoring import Anchoring
 from dataspace.catalog import Datasets
 from dataspace.chain_access import ChainAccess
 from dataspace.computing.backend import compute_backend
 from dataspace.computing.computations import Computations
 from dataspace.computing.deciding import Deciding
+from dataspace.computing.forwarding import Forwarding
 from dataspace.computing.running import Running
 from dataspace.computing.sessions import Sessions
 from dataspace.computing.spools import Spools
@@ -28,15 +32,30 @@ from dataspace.consents import Consents
 from dataspace.errors import InputRejected, ProtocolViolation
 from dataspace.evidence import Evidence, Space, origin_of_url, write_space
 from dataspace.federation.crawling import Federation
-from dataspace.identity.did import VerificationKey, did_of_url, document_of_node
+from dataspace.identity.did import did_of_url, document_of_node
+from dataspace.identity.keys import VerificationKey, verify_bytes
 from dataspace.identity.tokens import Identity, renewal_time
+from dataspace.keyring import KeyChange, Keyring
+from dataspace.leases import give_back_leases
 from dataspace.membership import Application, apply_for_membership, renew_membership
+from dataspace.operations.condition import Condition
 from dataspace.operations.figures import Figures
+from dataspace.operations.metrics import Metrics
+from dataspace.operations.scraping import ScrapePort
 from dataspace.operations.tracing import spans_of
 from dataspace.operator import Operator
 from dataspace.outbound import outbound_client
 from dataspace.peers import Peers
-from dataspace.processes import Handler, Later, Process, ProcessEngine, is_scheduled, schedule
+from dataspace.processes import (
+    ALONE,
+    Handler,
+    Later,
+    Process,
+    ProcessEngine,
+    is_kept,
+    is_scheduled,
+    schedule,
+)
 from dataspace.protocol import Behaviour
 from dataspace.protocol.agreements import Agreements
 from dataspace.protocol.data_plane import DataPlane
@@ -45,7 +64,10 @@ from dataspace.protocol.leaving import Leaving
 from dataspace.protocol.negotiations import Negotiations
 from dataspace.protocol.proposals import Proposals
 from dataspace.protocol.transfers import Transfers
+from dataspace.rates import Rates
+from dataspace.replicas import Duties, Replicas
 from dataspace.returns import Returns
+from dataspace.rewind import Rewind
 from dataspace.rotation import Rotation
 from dataspace.settings import Home, ParticipantKind
 from dataspace.store.engine import Store
@@ -95,20 +117,28 @@ class Node:
         self.home = home
         self.did = did_of_url(home.url)
         # Each key file is read once: under a passphrase that costs a scrypt.
-        self._signing_key, log_key = home.signing_key(), home.log_key()
+        log_key = home.log_key()
         account_key, self.api_key = home.account_key(), home.api_key()
-        self.access = Access(self.api_key)
-        self.identity = Identity.of(self.did, self._signing_key)
         self.account_address: str = Account.from_key(account_key).address
         self.figures = Figures()
         self.spans = spans_of(settings, did=self.did)
         self.store = Store(home.database_url)
         self.store.on_transaction(lambda took_s: self.figures.transaction_s.add((), took_s))
         self.store.migrate()
-        self.http = outbound_client(settings.tls_ca)
-        self.peers = peers(self.store, self.identity, self.http, local=settings.local)
+        self.replicas = Replicas(self.store, name=settings.replica, address=home.replica_url)
+        _verify_one_founder(home)
+        self.keyring = Keyring(self.store, home.key_files, self.did)
+        self.http = outbound_client(
+            settings.tls_ca, settings.address_policy, heard=self._heard
+        )
+        self.peers = peers(
+            self.store, lambda: self.keyring.identity, self.http, local=settings.local
+        )
+        self.rates = Rates.of_members(settings.rate_per_member)
         self.behaviour = behaviour or Behaviour()
-        self.chain_access = ChainAccess.of(settings, account_key)
+        self.chain_access = ChainAccess.of(
+            settings, account_key, self.store.exclusive("account on the chain")
+        )
         origin = origin_of_url(home.url)
         self.log_signer = NoteSigner(origin, log_key)
         self.witnessing = Witnessing(
@@ -124,6 +154,7 @@ class Node:
             else None,
             anchor_interval_s=settings.anchor_interval_s,
         )
+        self.access = self._access()
         self.anchoring = Anchoring(
             self.store,
             self.evidence,
@@ -149,23 +180,40 @@ class Node:
         self.returns = Returns(self)
         self.transfers = Transfers(self)
         self.sessions = Sessions(self.peers)
+        self.forwarding = Forwarding(self)
         self.workers = compute_backend(
             processes=settings.worker_processes,
             memory_mb=settings.worker_memory_mb,
             cluster=settings.cluster,
         )
-        self.running = Running(self, Spools(home.path, self._signing_key.private_bytes_raw()))
+        self.running = Running(self, Spools(home.path, self.keyring.root))
         self.computations = Computations(self, self.running)
         self.rotation = Rotation(self)
+        self.key_change = KeyChange(self)
+        self.evidence.reload_signer = self.rotation.reload
         self.tidying = Tidying(self.store)
+        self.rewind = Rewind(self)
         self.operator = Operator(self) if settings.founder else None
         self.chain = self._embedded_chain() if settings.founder and not settings.chain else None
+        self.condition = Condition(self)
+        self.metrics = Metrics(self)
+        self._scrape_port: ScrapePort | None = None
         self.engine = ProcessEngine(
-            self.store, self._handlers(), figures=self.figures, spans=self.spans, node=self.did
+            self.store,
+            self._handlers(),
+            me=self.replicas.name,
+            figures=self.figures,
+            spans=self.spans,
+            node=self.did,
         )
 
     def start(self) -> None:
-        """Resume what an earlier life left, and join the space if that has not happened yet."""
+        """Resume what an earlier life left, and join the space if that has not happened yet.
+
+        Where the log was rewound nothing is resumed: the node only tells so.
+        """
+        if not self.rewind.begin(self.engine.stop):
+            return
         self.running.recover()
         self.transfers.recover()
         self.vaults.recover()
@@ -175,7 +223,7 @@ class Node:
             with self.store.transaction() as tx:
                 if not self.member(tx) and self.home.invitation() is not None:
                     # Not before we listen: the operator fetches our DID document.
-                    schedule(tx, JOIN, self.did, after_s=0.5, give_up_after_s=JOIN_GIVE_UP_S)
+                    self._schedule_join(tx, after_s=0.5)
         self.tidying.begin()
         self.versions.begin()
         self.zones.begin()
@@ -184,14 +232,24 @@ class Node:
             if self.member(tx):
                 self.evidence.schedule_anchor(tx, after_s=0.0)
             self.keep_membership(tx)
+        self.replicas.begin(self._duties())
         self.engine.start()
+        self.condition.start()
+        if self.home.settings.metrics_port is not None:
+            self._scrape_port = ScrapePort(self.metrics, self.home.settings)
         log.info("node started", did=self.did, kind=self.home.settings.kind)
 
     def stop(self) -> None:
-        """Finish the work in hand, then close everything."""
+        """Close everything; what is in hand is finished first where that takes a moment only."""
+        self.condition.stop()
+        if self._scrape_port is not None:
+            self._scrape_port.close()
+        self.rewind.end()
         self.sessions.close()
         self.engine.stop()
+        self.replicas.end(self._hand_over)
         self.workers.close()
+        self.forwarding.close()
         if self.chain is not None:
             self.chain.close()
         self.http.close()
@@ -199,6 +257,39 @@ class Node:
         if self.spans is not None:
             self.spans.close()
         log.info("node stopped", did=self.did)
+
+    def drain(self) -> None:
+        """Begin nothing new. What is in hand goes on; `idle` says when there is nothing left."""
+        self.engine.drain()
+        self.replicas.drain()
+
+    def idle(self) -> bool:
+        """Whether stopping now would interrupt nothing."""
+        return not (self.sessions.running() or self.computations.keyed()) and self.engine.idle()
+
+    def _duties(self) -> Duties:
+        return Duties(
+            take_over=self._hand_over, let_go=self.running.let_go, each_beat=self._look_around
+        )
+
+    def _hand_over(self, tx: Session, replica: str) -> None:
+        """Let any replica go on with what `replica` had."""
+        give_back_leases(tx, replica, bound=True)
+        self.running.take_over(tx, replica)
+
+    def _look_around(self) -> None:
+        """See what other replicas have changed that this one has in memory."""
+        self.rotation.follow()
+        if self.replicas.others():
+            self.running.follow()
+
+    def _schedule_join(self, tx: Session, *, after_s: float = 0.0) -> None:
+        # In a lane: each replica schedules it at its start, and an invitation is good for once.
+        schedule(tx, JOIN, self.did, lane=JOIN, after_s=after_s, give_up_after_s=JOIN_GIVE_UP_S)
+
+    def _heard(self, response: httpx2.Response) -> None:
+        """Count what peers and the operator answer."""
+        self.figures.outgoing.add((str(response.status_code),))
 
     def join(self, invitation: str) -> None:
         """Keep an operator's invitation and join the space with it. Raises InputRejected."""
@@ -211,41 +302,46 @@ class Node:
             if self.member(tx):
                 raise InputRejected("this node has joined its space already")
             self.home.keep_invitation(invitation)
-            schedule(tx, JOIN, self.did, give_up_after_s=JOIN_GIVE_UP_S)
+            self._schedule_join(tx)
 
     def document(self) -> dict[str, object]:
-        return document_of_node(did=self.did, url=self.home.url, key=self.identity.key)
+        """The DID document: every key of ours that is to be believed."""
+        return document_of_node(did=self.did, url=self.home.url, keys=self.keyring.listed())
 
     def member(self, tx: Session) -> bool:
         """Whether this node has its membership credential."""
         return tx.get(Setting, "membership") is not None
 
+    @property
+    def identity(self) -> Identity:
+        """Our DID with the key that is in use now."""
+        return self.keyring.identity
+
     def identity_signer(self) -> Callable[[bytes], bytes]:
-        """Signs bytes with this node's signing key (Ed25519)."""
-        return self._signing_key.sign
+        """Signs bytes with the key that is in use when it is called."""
+        return lambda signed: self.identity.signing_key.sign(signed)
 
     def derived_key(self, use: str) -> bytes:
         """32 secret bytes of this node for one use, the same whenever they are asked for."""
         label = b"city-dataspace/derived-key/1/" + use.encode()
-        return hmac.digest(self._signing_key.private_bytes_raw(), label, "sha256")
+        return hmac.digest(self.keyring.root, label, "sha256")
 
     def verify_signature(self, did: str, signed: bytes, signature: bytes) -> None:
-        """Check an Ed25519 signature by `did` over `signed`. Raises ProtocolViolation."""
+        """Check a signature by `did` over `signed`, by any key it lists for statements.
+
+        Raises ProtocolViolation.
+        """
         own = did == self.did
-        keys = [self.identity.key] if own else self.peers.resolver.keys(did)
-        for key in keys:
-            raw = key.public_key
-            if isinstance(raw, Ed25519PublicKey):
-                try:
-                    raw.verify(signature, signed)
-                except InvalidSignature:
-                    continue
-                return
-        raise ProtocolViolation(f"the signature is not one of {did}")
+        keys = [one.key for one in self.keyring.listed()] if own else self.peers.resolver.keys(did)
+        if not own and not _is_signed(keys, signed, signature):
+            # A key that replaced a compromised one was not announced.
+            keys = self.peers.resolver.keys(did, fresh=True)
+        if not _is_signed(keys, signed, signature):
+            raise ProtocolViolation(f"the signature is not one of {did}")
 
     def keep_membership(self, tx: Session) -> None:
         """Schedule renewals in the caller's transaction, once the node is a member."""
-        if self.member(tx) and not is_scheduled(tx, RENEW, self.did):
+        if self.member(tx) and not is_kept(tx, RENEW, self.did):
             schedule(tx, RENEW, self.did, give_up_after_s=FOR_EVER_S)
 
     def schedule_renewal(self, tx: Session) -> None:
@@ -256,7 +352,8 @@ class Node:
     def key_of(self, kid: str) -> VerificationKey:
         """The verification key of this id, our own included. Raises ProtocolViolation or
         Unavailable."""
-        return self.identity.key if kid == self.identity.kid else self.peers.resolver.key(kid)
+        own = kid.partition("#")[0] == self.did
+        return self.keyring.public_key(kid) if own else self.peers.resolver.key(kid)
 
     def application(self, *, invitation: str) -> Application:
         settings = self.home.settings
@@ -268,6 +365,19 @@ class Node:
             log_origin=self.evidence.origin,
             log_vkey=self.log_signer.vkey,
             account=self.account_address,
+        )
+
+    def _access(self) -> Access:
+        settings = self.home.settings
+        acts = Acts(self.store, self.evidence)
+        trust = settings.identity_provider
+        return Access(
+            self.api_key,
+            keys=Keys(self.store),
+            acts=acts,
+            requests=Requests(self.store, acts, lifetime_s=settings.request_lifetime_s),
+            provider=None if trust is None else Provider(trust, self.http, local=settings.local),
+            two_persons=settings.two_persons,
         )
 
     def _handlers(self) -> dict[str, Handler]:
@@ -288,6 +398,7 @@ class Node:
             **self.zones.handlers(),
             **self.federation.handlers(),
             **self.rotation.handlers(),
+            **self.key_change.handlers(),
             **self.witnessing.handlers(),
             **(self.operator.handlers() if self.operator else {}),
         }
@@ -352,3 +463,22 @@ class Node:
         self.home.forget_invitation()
         log.info("joined the space", operator=admission.operator)
         return None
+
+
+def _verify_one_founder(home: Home) -> None:
+    """The operator's service keeps its chain, and its lists, in one process."""
+    if home.settings.founder and home.settings.replica != ALONE:
+        raise InputRejected(
+            "the founder of a space runs as one process, and this one is named as one of several",
+            remedy="leave the setting replica out",
+        )
+
+
+def _is_signed(keys: Sequence[VerificationKey], signed: bytes, signature: bytes) -> bool:
+    for key in keys:
+        try:
+            verify_bytes(key, signed, signature)
+        except ProtocolViolation:
+            continue
+        return True
+    return False

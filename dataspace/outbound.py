@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx2
 
 from connectors.deadlines import ending_transport
+from dataspace.identity.addresses import AddressPolicy, addresses_of
+from dataspace.operations.tracing import TRACEPARENT, outgoing
+from dataspace.tls import client_trust
 
 CONNECT_S = 5.0
 
@@ -32,7 +36,34 @@ def within(seconds: float) -> Iterator[None]:
         _current.until = before
 
 
-def outbound_client() -> httpx2.Client:
-    """A client that follows no redirect, reads no proxy settings, and keeps to `within`."""
-    transport = ending_transport(lambda: getattr(_current, "until", None), connect_s=CONNECT_S)
-    return httpx2.Client(transport=transport, trust_env=False, follow_redirects=False)
+def outbound_client(
+    ca: Path | None = None,
+    addresses: AddressPolicy | None = None,
+    *,
+    heard: Callable[[httpx2.Response], None] | None = None,
+) -> httpx2.Client:
+    """A client that follows no redirect, reads no proxy settings, and keeps to `within`.
+
+    Servers are known by the authorities in `ca`, else by the machine's. With `addresses` it calls
+    only what that allows, at the very address that was judged, and raises ProtocolViolation or
+    Unavailable otherwise; without, whatever whoever uses it names. `heard` is told of every answer.
+    """
+    transport = ending_transport(
+        lambda: getattr(_current, "until", None),
+        connect_s=CONNECT_S,
+        trust=client_trust(ca),
+        find=None if addresses is None else lambda host: addresses_of(host, addresses),
+    )
+    return httpx2.Client(
+        transport=transport,
+        trust_env=False,
+        follow_redirects=False,
+        event_hooks={"request": [_say_the_trace], "response": [] if heard is None else [heard]},
+    )
+
+
+def _say_the_trace(request: httpx2.Request) -> None:
+    """Let the other side's log lines be found by the trace that ours have (W3C Trace Context)."""
+    header = outgoing()
+    if header is not None:
+        request.headers[TRACEPARENT] = header

@@ -5,6 +5,11 @@ thread, the dispatcher, leases due rows and writes down what came of earlier one
 transaction; workers do the work. A node killed in between does the work again after the restart: at
 least once, so every handler is idempotent and every receiver deduplicates.
 
+Replicas on one database share the rows. A lease names its replica and is renewed while the work is
+in hand; the count of leases is its fence, so that whoever was taken for dead and comes back writes
+no outcome over that of its successor. The leases of a replica go back to all when it begins again
+under its name, or when the others have found it dead (`dataspace.replicas`).
+
 A handler returns None when the work is done, `Later(seconds)` to be called again, or raises:
 `Unavailable` means try again with back-off until `give_up_at`; any other error ends the process as
 failed, after `on_failure` had its chance to tell the state that waits for it.
@@ -22,21 +27,45 @@ from queue import SimpleQueue
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func
+from sqlalchemy import Connection, Row
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import aliased
 from sqlalchemy.orm.exc import StaleDataError
-from sqlmodel import Session, col, or_, select, update
+from sqlmodel import Session, select
 
 from dataspace.errors import SHOWN, NodeError, Unavailable
+from dataspace.leases import (
+    LEASE_S,
+    MAX_CANDIDATES,
+    Outcome,
+    due_rows,
+    give_back_leases,
+    lease,
+    next_due_at,
+    renew,
+    write_outcomes,
+)
+from dataspace.operations.figures import Figures
+from dataspace.operations.process_names import subject_name
+from dataspace.operations.tracing import (
+    TRACEPARENT,
+    Spans,
+    Trace,
+    new_parent,
+    outgoing,
+    parse_traceparent,
+    span,
+    within_trace,
+)
 from dataspace.store.engine import Store
 from dataspace.store.tables import ProcessRow
 from ledger.errors import ChainUnavailable
 
 log = structlog.get_logger("dataspace.processes")
 
-# Longer than any one piece of work may take: requests to peers have a total deadline below it.
-LEASE_S = 120.0
+# Renewed in time while the work is in hand.
+RENEW_S = LEASE_S / 4
+# The one replica of a node that has no others.
+ALONE = "main"
 GIVE_UP_S = 600.0
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 15.0
@@ -44,7 +73,6 @@ LONGEST_RETRY_S = 15.0
 # worker whose lease has since run out.
 IDLE_LOOK_S = 5.0
 PAUSE_AFTER_TROUBLE_S = 1.0
-MAX_CANDIDATES = 64
 # A peer keeps this many workers at most while nothing is known of it or it is slow; with each quick
 # answer it may keep one more, so that only who has answered quickly can keep many, and once.
 MAX_AT_A_SLOW_PEER = 2
@@ -71,6 +99,8 @@ class Process:
     created_at: float
     give_up_at: float = 0.0
     target: str = ""
+    # The request or process that this came of, as a `traceparent`.
+    trace: str | None = None
 
 
 Handle = Callable[[Process], "Later | None"]
@@ -104,21 +134,25 @@ def schedule(
     *,
     lane: str = "",
     target: str = "",
+    bound_to: str = "",
     after_s: float = 0.0,
     give_up_after_s: float = GIVE_UP_S,
 ) -> None:
     """Queue work in the caller's transaction.
 
-    Rows of one non-empty `lane` run in order; `target` is the peer that the work waits for.
+    Rows of one non-empty `lane` run in order; `target` is the peer that the work waits for;
+    `bound_to` the only replica that can do it.
     """
-    now = time.time()
+    now, trace = time.time(), outgoing()
+    carried = {} if trace is None else {TRACEPARENT: trace}
     tx.add(
         ProcessRow(
             kind=kind,
             subject=subject,
             lane=lane,
             target=target,
-            payload=payload or {},
+            bound_to=bound_to,
+            payload={**(payload or {}), **carried},
             due_at=now + after_s,
             give_up_at=now + after_s + give_up_after_s,
             created_at=now,
@@ -139,74 +173,13 @@ def is_scheduled(tx: Session, kind: str, subject: str) -> bool:
     return tx.exec(found).first() is not None
 
 
-def _at_the_head_of_its_lane() -> ColumnElement[bool]:
-    """One row of a lane does not start before the earlier ones are done."""
-    earlier = aliased(ProcessRow)
-    blocked = (
-        select(col(earlier.id))
-        .where(
-            col(earlier.state) == "ready",
-            col(earlier.lane) == col(ProcessRow.lane),
-            col(earlier.id) < col(ProcessRow.id),
-        )
-        .exists()
+def is_kept(tx: Session, kind: str, subject: str) -> bool:
+    """Whether such work is waiting or in hand: for work that comes again and again by itself."""
+    tx.flush()
+    found = select(ProcessRow.id).where(
+        ProcessRow.kind == kind, ProcessRow.subject == subject, ProcessRow.state == "ready"
     )
-    return or_(col(ProcessRow.lane) == "", ~blocked)
-
-
-# The statements of a turn, built once: SQLAlchemy takes ten times as long to build them as SQLite
-# to run them.
-_ROWS: Any = ProcessRow.__table__  # type: ignore[attr-defined]
-_IS_READY = _ROWS.c.state == "ready"
-_DUE = (
-    select(*_ROWS.c)
-    .where(
-        _IS_READY,
-        _ROWS.c.due_at <= bindparam("now"),
-        _ROWS.c.lease_until <= bindparam("now"),
-        _ROWS.c.target.not_in(bindparam("full", expanding=True)),
-        _ROWS.c.kind.not_in(bindparam("busy", expanding=True)),
-        _at_the_head_of_its_lane(),
-    )
-    .order_by(_ROWS.c.due_at, _ROWS.c.id)
-    .limit(MAX_CANDIDATES)
-    # Another replica's candidates are passed over; SQLite has one writer anyhow.
-    .with_for_update(skip_locked=True)
-)
-_FOLLOWING = (
-    select(_ROWS.c.due_at)
-    .where(_IS_READY, _ROWS.c.due_at > bindparam("now"))
-    .order_by(_ROWS.c.due_at)
-    .limit(1)
-)
-_LEASE = (
-    update(_ROWS)
-    .where(_ROWS.c.id.in_(bindparam("ids", expanding=True)))
-    .values(lease_until=bindparam("until"), attempts=_ROWS.c.attempts + 1)
-)
-_DONE = (
-    update(_ROWS)
-    .where(_ROWS.c.id.in_(bindparam("ids", expanding=True)))
-    .values(state="done", lease_until=0.0)
-)
-_AGAIN = (
-    update(_ROWS)
-    .where(_ROWS.c.id == bindparam("of"))
-    .values(
-        due_at=bindparam("at"),
-        lease_until=0.0,
-        last_error=func.coalesce(bindparam("why"), _ROWS.c.last_error),
-    )
-)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What came of a process, to be written by the dispatcher: done, or due again."""
-
-    id: int
-    due_at: float | None = None
-    error: str | None = None
+    return tx.exec(found).first() is not None
 
 
 @dataclass
@@ -247,34 +220,64 @@ class _Load:
 
 
 class ProcessEngine:
-    """Runs due processes in a fixed number of threads for each pool."""
+    """Runs due processes in a fixed number of threads for each pool, as the replica `me`."""
 
-    def __init__(self, store: Store, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        handlers: Mapping[str, Handler],
+        *,
+        me: str = ALONE,
+        figures: Figures | None = None,
+        spans: Spans | None = None,
+        node: str = "",
+    ) -> None:
+        """`figures` and `spans` are where what happens is counted and measured, `node` names this
+        node in the log lines of its processes."""
         self._store = store
         self._handlers = handlers
+        self._me = me
+        self._figures = figures or Figures()
+        self._spans = spans
+        self._node = node
         self._wake = threading.Condition()
         self._generation = 0
         self._stopping = False
+        self._draining = False
         self._threads: list[threading.Thread] = []
         self._queues: dict[Pool, SimpleQueue[Process | None]] = {
             pool: SimpleQueue() for pool in Pool
         }
         self._load = _Load()
-        self._outcomes: deque[_Outcome] = deque()
+        self._outcomes: deque[Outcome] = deque()
+        # What is leased here and has no outcome written yet: ids and the fence of each.
+        self._in_hand: dict[int, int] = {}
+        self._renewed_at = time.monotonic()
         store.on_scheduled(self.wake)
 
     def start(self) -> None:
-        """Take back what this node's earlier life had leased, then begin."""
+        """Take back what an earlier life of this replica had leased, then begin."""
         with self._store.transaction() as tx:
-            tx.exec(
-                update(ProcessRow)
-                .where(col(ProcessRow.state) == "ready", col(ProcessRow.lease_until) > 0)
-                .values(lease_until=0.0)
-            )
+            give_back_leases(tx, self._me, bound=True)
         self._thread("dispatcher", self._dispatch)
         for pool, workers in WORKERS.items():
             for number in range(workers):
                 self._thread(f"{pool}-{number}", self._work, pool)
+
+    @property
+    def draining(self) -> bool:
+        """Whether no new work is begun any more."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Begin no new work but what is bound to this replica; what is in hand goes on."""
+        self._draining = True
+        self.wake()
+
+    def idle(self) -> bool:
+        """Whether nothing is in hand, and everything that came of it is written."""
+        with self._wake:
+            return not self._in_hand
 
     def _thread(self, name: str, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
@@ -294,7 +297,9 @@ class ProcessEngine:
             thread.join(max(0.0, deadline - time.monotonic()))
         if self._threads:
             with self._store.transaction() as tx:
-                _write_outcomes(tx.connection(), self._drained())
+                write_outcomes(tx.connection(), self._drained())
+                # Whatever is still in hand here ends with this process.
+                give_back_leases(tx, self._me, bound=True)
 
     def wake(self) -> None:
         with self._wake:
@@ -304,6 +309,15 @@ class ProcessEngine:
     def healthy(self) -> bool:
         """Whether every thread that was started still works."""
         return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+
+    def kinds(self) -> frozenset[str]:
+        """The kinds of process that this version does."""
+        return frozenset(self._handlers)
+
+    def busy(self) -> dict[Pool, int]:
+        """How many workers of each pool are at work."""
+        with self._wake:
+            return {pool: self._load.running[pool] for pool in Pool}
 
     # ---- the dispatcher ---------------------------------------------------------------------
 
@@ -324,18 +338,25 @@ class ProcessEngine:
                 if not self._stopping and self._generation == seen:
                     self._wake.wait(wait_s)
 
-    def _turn(self, outcomes: list[_Outcome]) -> float:
+    def _turn(self, outcomes: list[Outcome]) -> float:
         """Write `outcomes`, lease what is due and has a worker free; the seconds until more is."""
         now = time.time()
         leased: list[tuple[Pool, Process]] = []
         # Workers only make room meanwhile, so what has room in this copy has it.
         with self._wake:
             load = self._load.copy()
-        asked = {"now": now, "full": load.full(), "busy": self._kinds_without_worker(load)}
+        asked = {
+            "full": load.full(),
+            "busy": self._kinds_without_worker(load),
+            "mine": [self._me] if self._draining else ["", self._me],
+        }
+        renewing = time.monotonic() - self._renewed_at > RENEW_S
         with self._store.transaction() as tx:
             database = tx.connection()
-            _write_outcomes(database, outcomes)
-            found = database.execute(_DUE, asked).all()
+            write_outcomes(database, outcomes)
+            if renewing:
+                self._renew(database, now, outcomes)
+            found = due_rows(database, now, **asked)
             for row in found:
                 pool = self._pool_of(row.kind)
                 if load.has_room(pool, row.target):
@@ -343,11 +364,16 @@ class ProcessEngine:
                     leased.append((pool, _process_of(row)))
             if leased:
                 ids = [process.id for _, process in leased]
-                database.execute(_LEASE, {"ids": ids, "until": now + LEASE_S})
-            following = database.execute(_FOLLOWING, {"now": now}).scalar()
+                lease(database, ids, by=self._me, now=now)
+            following = next_due_at(database, now)
+        if renewing:
+            self._renewed_at = time.monotonic()
         # Not before the leases are written: room that a failed commit took would be lost.
         with self._wake:
+            for one in outcomes:
+                self._let_go(one.id, one.fence)
             for pool, process in leased:
+                self._in_hand[process.id] = process.attempts
                 self._load.begin(pool, process.target)
         for pool, process in leased:
             self._queues[pool].put(process)
@@ -356,7 +382,20 @@ class ProcessEngine:
             return 0.0
         if following is None:
             return IDLE_LOOK_S
-        return min(IDLE_LOOK_S, max(0.005, float(following) - now))
+        return min(IDLE_LOOK_S, max(0.005, following - now))
+
+    def _renew(self, database: Connection, now: float, outcomes: list[Outcome]) -> None:
+        """Renew the leases of what is in hand, and give back those of which nobody knows."""
+        with self._wake:
+            in_hand = dict(self._in_hand)
+        for one in outcomes:
+            in_hand.pop(one.id, None)
+        renew(database, in_hand, by=self._me, now=now)
+
+    def _let_go(self, process_id: int, fence: int) -> None:
+        """It is in hand no longer. The caller holds the lock."""
+        if self._in_hand.get(process_id) == fence:
+            del self._in_hand[process_id]
 
     def _kinds_without_worker(self, load: _Load) -> list[str]:
         return [
@@ -370,7 +409,7 @@ class ProcessEngine:
         handler = self._handlers.get(kind)
         return Pool.LOCAL if handler is None else handler.pool
 
-    def _drained(self) -> list[_Outcome]:
+    def _drained(self) -> list[Outcome]:
         found = []
         while self._outcomes:
             found.append(self._outcomes.popleft())
@@ -385,13 +424,27 @@ class ProcessEngine:
                 return
             began = time.monotonic()
             try:
-                self._run(process)
-            except Exception as err:  # whatever could not be written, the lease runs out in time
+                with within_trace(self._trace_of(process)), span(process.kind):
+                    self._run(process)
+            except Exception as err:  # what could not be written is given back with the leases
                 log.error("a worker could not go on", pool=pool, error=str(err)[:300])
+                with self._wake:
+                    self._let_go(process.id, process.attempts)
             quick = time.monotonic() - began < QUICK_S
             with self._wake:
                 self._load.end(pool, process.target, quick=quick)
             self.wake()
+
+    def _trace_of(self, process: Process) -> Trace:
+        """The trace of what scheduled the process. What no request led to, the housekeeping, has
+        one of its own for its log lines, and no spans."""
+        fields = {
+            "node": self._node,
+            "process": str(process.id),
+            subject_name(process.kind): process.subject,
+        }
+        parent = parse_traceparent(process.trace)
+        return Trace(parent or new_parent(), self._spans if parent else None, fields)
 
     def _run(self, process: Process) -> None:
         fields = {"process": process.id, "kind": process.kind, "subject": process.subject}
@@ -401,31 +454,46 @@ class ProcessEngine:
                 raise NodeError(f"this version knows no process of kind {process.kind}")
             later = handler.handle(process)
         except (Unavailable, StaleDataError, ChainUnavailable) as err:
-            self._retry_or_fail(process, handler, str(err), fields)
+            least_s = getattr(err, "after_s", None) or 0.0
+            self._retry_or_fail(process, handler, str(err), fields, least_s)
         except Exception as err:  # the engine must outlive any one process; the error is kept
             known = isinstance(err, SHOWN)
             log.error("process failed", **fields, error=str(err), exc_info=not known)
             self._fail(process, handler, str(err) if known else f"internal: {type(err).__name__}")
         else:
             due_at = None if later is None else time.time() + later.after_s
-            self._outcomes.append(_Outcome(process.id, due_at))
+            self._count(process, "done" if later is None else "later")
+            self._outcomes.append(Outcome(process.id, process.attempts, due_at))
+
+    def _count(self, process: Process, outcome: str) -> None:
+        kind = process.kind if process.kind in self._handlers else "unknown"
+        self._figures.attempts.add((kind, outcome))
 
     def _retry_or_fail(
-        self, process: Process, handler: Handler | None, error: str, fields: dict[str, Any]
+        self,
+        process: Process,
+        handler: Handler | None,
+        error: str,
+        fields: dict[str, Any],
+        least_s: float,
     ) -> None:
-        wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(process.attempts - 1, 10))
+        back_off_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(process.attempts - 1, 10))
+        wait_s = max(back_off_s, least_s)
         if time.time() + wait_s > process.give_up_at:
             log.warning("process given up", **fields, error=error)
             self._fail(process, handler, error)
             return
         log.info("process will be tried again", **fields, after_s=round(wait_s, 2), error=error)
-        self._outcomes.append(_Outcome(process.id, time.time() + wait_s, error))
+        self._count(process, "again")
+        due_at = time.time() + wait_s
+        self._outcomes.append(Outcome(process.id, process.attempts, due_at, error))
 
     def _fail(self, process: Process, handler: Handler | None, error: str) -> None:
         """End a process, together with what its failure means for the state that waits for it.
 
         Where even that cannot be written, the process ends alone: it must not be tried for ever.
         """
+        self._count(process, "failed")
         try:
             self._end(process, handler, error, tell=True)
         except (SQLAlchemyError, *SHOWN) as err:
@@ -435,34 +503,28 @@ class ProcessEngine:
     def _end(self, process: Process, handler: Handler | None, error: str, *, tell: bool) -> None:
         with self._store.transaction() as tx:
             row = tx.get_one(ProcessRow, process.id)
-            row.state, row.last_error, row.lease_until = "failed", error, 0.0
-            tx.add(row)
-            if handler is not None and handler.on_failure is not None and tell:
-                handler.on_failure(tx, process, error)
-
-
-def _write_outcomes(database: Connection, outcomes: list[_Outcome]) -> None:
-    done = [one.id for one in outcomes if one.due_at is None]
-    if done:
-        database.execute(_DONE, {"ids": done})
-    again = [
-        {"of": one.id, "at": one.due_at, "why": one.error}
-        for one in outcomes
-        if one.due_at is not None
-    ]
-    if again:
-        database.execute(_AGAIN, again)
+            if row.attempts == process.attempts and row.state == "ready":
+                row.state, row.last_error, row.lease_until = "failed", error, 0.0
+                row.leased_by = ""
+                tx.add(row)
+                if handler is not None and handler.on_failure is not None and tell:
+                    handler.on_failure(tx, process, error)
+        with self._wake:
+            self._let_go(process.id, process.attempts)
 
 
 def _process_of(row: Row[Any]) -> Process:
     """The leased row as its handler sees it, this attempt counted."""
+    payload = dict(row.payload)
+    trace = payload.pop(TRACEPARENT, None)
     return Process(
         row.id,
         row.kind,
         row.subject,
-        dict(row.payload),
+        payload,
         row.attempts + 1,
         row.created_at,
         row.give_up_at,
         row.target,
+        trace,
     )

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
 import threading
 
-import structlog
 import uvicorn
 
+from dataspace.draining import DrainingServer
 from dataspace.errors import InputRejected
 from dataspace.node import Node
+from dataspace.operations.logs import configure_logging
+from dataspace.serving import serving_alone
 from dataspace.settings import Home
+from dataspace.store.engine import shares
+from dataspace.tls import ServerCertificate
+from dataspace.web import problems
 from dataspace.web.app import create_app
+from dataspace.web.connections import bounded_protocol
+from dataspace.web.limits import OwnHosts
 
 GRACE_S = 5
-
-
-def configure_logging() -> None:
-    """One event a line: for people on a terminal, JSON otherwise."""
-    terminal = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=terminal)
-            if terminal
-            else structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )
 
 
 def serve_home(home: Home) -> None:
@@ -41,24 +30,43 @@ def serve_home(home: Home) -> None:
 
     Raises InputRejected where the port is taken.
     """
-    configure_logging()
+    settings = home.settings
+    configure_logging(settings.log_level, settings.log_format)
     # The database holds results; nothing this process creates is for others to read.
     os.umask(0o077)
-    settings = home.settings
     if settings.port is None:
         raise InputRejected("this home has no port to listen on", remedy="set port in node.toml")
+    certificate = ServerCertificate.of(settings)
+    _verify_scheme(home, certificate)
+    with serving_alone(home, settings.replica, shared=shares(home.database_url)):
+        _serve(home, certificate)
+
+
+def _serve(home: Home, certificate: ServerCertificate | None) -> None:
+    settings = home.settings
+    assert settings.port is not None
     node = Node(home)
     config = uvicorn.Config(
-        create_app(node),
+        OwnHosts(create_app(node), settings=settings, refuse=problems.refusal),
+        http=bounded_protocol(settings),
+        # There are none, and none of the libraries for them is let in.
+        ws="none",
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
+        limit_concurrency=settings.max_connections,
         host=settings.host,
         port=settings.port,
-        log_level="warning",
+        # What uvicorn logs goes where everything goes.
+        log_config=None,
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
         # Nobody here asks for the caller's address, and whoever says X-Forwarded-For may lie.
         proxy_headers=False,
     )
-    server = uvicorn.Server(config)
+    server = DrainingServer(config, node)
+    node.replicas.on_replaced = server.stop_at_once
+    closing = threading.Event()
+    if certificate is not None:
+        _keep_certificate(certificate, closing)
     if os.environ.get("DATASPACE_STOP_WITH_PARENT"):
         _stop_with_parent(server)
     # uvicorn stops on these and then raises them again for whoever handled them before; here that
@@ -72,9 +80,29 @@ def serve_home(home: Home) -> None:
             f"the node cannot listen on {settings.host}:{settings.port}",
             remedy="stop what uses the port, or init a node with another --port",
         ) from stopped
+    finally:
+        closing.set()
 
 
-def _stop_with_parent(server: uvicorn.Server) -> None:
+def _verify_scheme(home: Home, certificate: ServerCertificate | None) -> None:
+    """Peers call the node's url: a certificate behind an http one would be met by no TLS."""
+    if certificate is not None and not home.url.startswith("https:"):
+        raise InputRejected(
+            "this node has a TLS certificate, and its url begins with http:",
+            remedy="init the node with --url https://NAME:PORT; its identity is made from the url",
+        )
+
+
+def _keep_certificate(certificate: ServerCertificate, closing: threading.Event) -> None:
+    """Read the certificate again when its files change, and at once on SIGHUP."""
+    threading.Thread(
+        target=certificate.watch, args=(closing,), name="certificate-watch", daemon=True
+    ).start()
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: certificate.try_reload(certificate.reload))
+
+
+def _stop_with_parent(server: DrainingServer) -> None:
     """Stop when the process that started us is gone, so that a killed demo leaves no orphan.
 
     The parent holds the other end of our standard input; it closes when the parent ends.
@@ -83,7 +111,7 @@ def _stop_with_parent(server: uvicorn.Server) -> None:
     def watch() -> None:
         while sys.stdin.buffer.read(4096):
             pass
-        server.should_exit = True
+        server.stop_at_once()
         signal.raise_signal(signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()

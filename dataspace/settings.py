@@ -29,10 +29,22 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dataspace.access.permissions import HOLDABLE, Permission, Role
+from dataspace.access.trust import Trust
 from dataspace.errors import InputRejected
+from dataspace.identity.addresses import AddressPolicy
+from dataspace.identity.key_files import KeyFiles
+from dataspace.identity.keys import SigningAlgorithm, SigningKey
 from dataspace.secret_files import read_secret, write_secret
 
 SETTINGS_FILE = "node.toml"
@@ -49,6 +61,23 @@ class ParticipantKind(StrEnum):
     REGULATOR = "regulator"
 
 
+class LogLevel(StrEnum):
+    """How much of what happens is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """What a line of the log looks like."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
 def _checked_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
@@ -57,6 +86,15 @@ def _checked_url(value: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(_checked_url)]
+
+
+def _checked_issuer(value: str) -> str:
+    _checked_url(value)
+    # As it is, since every token repeats it letter by letter: with its last slash, or without one.
+    return value
+
+
+Issuer = Annotated[str, AfterValidator(_checked_issuer)]
 
 
 class Settings(BaseSettings):
@@ -94,6 +132,52 @@ class Settings(BaseSettings):
         default=True,
         description="peers on this machine over plain http are allowed; never in production",
     )
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM chain with which this node speaks TLS itself"
+    )
+    tls_key: Path | None = Field(default=None, description="its private key, PEM, 0600")
+    tls_ca: Path | None = Field(
+        default=None,
+        description="PEM of the authorities by which peers are known, in place of the machine's",
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        default=(),
+        max_length=64,
+        description="networks of the proxies before this node, whose X-Forwarded-For counts",
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        max_length=64,
+        description="names by which this node may be called, besides its own and this machine's",
+    )
+    rate_per_address: float = Field(
+        default=500.0, gt=0, description="requests a second from one address, before it is known"
+    )
+    rate_per_member: float = Field(
+        default=200.0,
+        gt=0,
+        description="messages a second from one member; catalogues, orders: less",
+    )
+    max_open_negotiations: int = Field(
+        default=1000, ge=1, description="negotiations one member may have open here"
+    )
+    max_connections: int = Field(
+        default=1000, ge=10, le=100_000, description="connections, and requests, at one time"
+    )
+    replica: str = Field(
+        default="main",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,39}$",
+        description="this process's name among those that serve one node on one PostgreSQL",
+    )
+    replica_url: Url | None = Field(
+        default=None, description="where its other replicas reach this one; else host and port"
+    )
+    drain_s: float = Field(
+        default=10.0,
+        ge=0.0,
+        le=86400.0,
+        description="how long work in hand may go on after SIGTERM",
+    )
     anchor_interval_s: float = Field(default=2.0, ge=0.1, description="least time between anchors")
     computation_deadline_s: float = Field(default=300.0, ge=5.0, le=86400.0)
     zone_list_lifetime_s: int = Field(
@@ -103,13 +187,64 @@ class Settings(BaseSettings):
         description="founder only: for how long a signed list of a zone's members counts, which is "
         "how long an expelled one may still be taken for a member",
     )
+    status_list_lifetime_s: int = Field(
+        default=3600,
+        ge=2,
+        le=86400,
+        description="founder only: for how long a signed list of revoked and suspended members "
+        "counts; within this time the last of them is refused everywhere, and for so long the "
+        "space goes on where the operator is away",
+    )
+    key_announced_s: float = Field(
+        default=1200.0,
+        ge=0.0,
+        le=30 * 86400.0,
+        description="for how long a new signing key is listed before it is used; longer than "
+        "peers keep a DID document",
+    )
+    key_overlap_s: float = Field(
+        default=3600.0,
+        ge=0.0,
+        le=30 * 86400.0,
+        description="for how long the earlier signing key still authenticates afterwards",
+    )
+    allowed_networks: tuple[IPvAnyNetwork, ...] = Field(
+        default=(),
+        max_length=64,
+        description="private networks in which peers of an intranet may be called",
+    )
     version_check_s: float | None = Field(
         default=None,
         ge=1.0,
         description="how often datasets are looked at for changes; else by how often they change",
     )
+    crawl_interval_s: float = Field(
+        default=900.0,
+        ge=5.0,
+        description="how often the catalogues of the space's participants are read for searches",
+    )
     data_token_s: float = Field(
         default=600.0, ge=1.0, le=86400.0, description="how long rows can be fetched with a token"
+    )
+    oidc_issuer: Issuer | None = Field(
+        default=None, description="the owner's identity provider, as its own configuration names it"
+    )
+    oidc_audience: str | None = Field(
+        default=None, min_length=1, max_length=500, description="what its access tokens are for"
+    )
+    oidc_roles_claim: str = Field(
+        default="roles", description="the claim that names roles, such as realm_access.roles"
+    )
+    oidc_roles: dict[str, Role] = Field(
+        default={}, max_length=100, description="what its roles are here: owner, steward, …"
+    )
+    two_persons: tuple[Permission, ...] = Field(
+        default=(),
+        max_length=len(HOLDABLE),
+        description="acts that are held until a second person approves them, such as key.rotate",
+    )
+    request_lifetime_s: float = Field(
+        default=7 * 86400.0, ge=60.0, le=90 * 86400.0, description="how long such an act waits"
     )
     max_rows: int = Field(default=20_000_000, ge=1, description="rows one computation may read")
     worker_processes: int | None = Field(
@@ -129,6 +264,58 @@ class Settings(BaseSettings):
         default=None,
         description="scheduler of the owner's own Dask cluster, tcp://HOST:PORT; extra `cluster`",
     )
+    log_level: LogLevel = Field(
+        default=LogLevel.INFO, description="events from this level on are logged"
+    )
+    log_format: LogFormat = Field(
+        default=LogFormat.AUTO,
+        description="form of the log: json, text, or auto: text on a terminal, JSON elsewhere",
+    )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="what a scraper of /metrics sends as bearer token; better in the environment",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1", description="address of the separate port for metrics"
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="a separate port for metrics, which asks for no token",
+    )
+    otel_endpoint: Url | None = Field(
+        default=None,
+        description="base address of the owner's OpenTelemetry collector, such as "
+        "http://127.0.0.1:4318; extra `otel`",
+    )
+    disk_floor_mb: int = Field(
+        default=256, ge=0, description="with less free disk than this the node is not ready"
+    )
+
+    @model_validator(mode="after")
+    def _access_is_whole(self) -> Settings:
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise ValueError("oidc_issuer and oidc_audience belong together: set both, or neither")
+        wrong = sorted(set(self.two_persons) - HOLDABLE)
+        if wrong:
+            raise ValueError(f"two_persons: {wrong[0]} is nothing that can wait for a second one")
+        return self
+
+    @property
+    def identity_provider(self) -> Trust | None:
+        """Whose access tokens count at the owner's side; None for nobody's."""
+        if self.oidc_issuer is None or self.oidc_audience is None:
+            return None
+        return Trust(
+            self.oidc_issuer, self.oidc_audience, self.oidc_roles_claim, dict(self.oidc_roles)
+        )
+
+    @property
+    def address_policy(self) -> AddressPolicy:
+        """Which addresses of peers are called."""
+        return AddressPolicy(self.local, self.allowed_networks)
 
     @classmethod
     def settings_customise_sources(
@@ -161,6 +348,13 @@ class Home:
         return self.settings.url
 
     @property
+    def replica_url(self) -> str:
+        """Where this process is reached by the others that serve its node."""
+        settings = self.settings
+        scheme = "https" if settings.tls_certificate else "http"
+        return settings.replica_url or f"{scheme}://{settings.host}:{settings.port}"
+
+    @property
     def database_url(self) -> str:
         return self.settings.database or f"sqlite:///{self.path / 'node.sqlite'}"
 
@@ -168,9 +362,14 @@ class Home:
     def chain_path(self) -> Path:
         return self.path / "chain.sqlite"
 
-    def signing_key(self) -> Ed25519PrivateKey:
+    @property
+    def key_files(self) -> KeyFiles:
+        """The files of this node's identity."""
+        return KeyFiles(self.path / "keys")
+
+    def signing_key(self) -> SigningKey:
         """Signs tokens, orders, transcripts and, at an operator, credentials."""
-        return _load_ed25519(self.path / "keys" / "signing.pem")
+        return self.key_files.current()
 
     def log_key(self) -> Ed25519PrivateKey:
         """Signs the checkpoints of this node's evidence log, and nothing else."""
@@ -209,6 +408,11 @@ class Home:
         write_secret(current, read_secret(self._next_log_key_path))
         self._next_log_key_path.unlink()
 
+    def retired_log_keys(self) -> list[Ed25519PrivateKey]:
+        """The log's earlier keys, the newest one first."""
+        paths = sorted((self.path / "keys").glob("log.retired-*.pem"), reverse=True)
+        return [_load_ed25519(path) for path in paths]
+
     def account_key(self) -> str:
         """Hex private key of this node's account on the chain."""
         return read_secret(self.path / "keys" / "account.key")
@@ -233,8 +437,15 @@ class Home:
         self._invitation_path.unlink(missing_ok=True)
 
 
-def create_home(path: Path, values: dict[str, Any], *, invitation: str | None = None) -> Home:
-    """Make a node's home with fresh keys. Refuses a directory that already is one."""
+def create_home(
+    path: Path,
+    values: dict[str, Any],
+    *,
+    invitation: str | None = None,
+    algorithm: SigningAlgorithm = SigningAlgorithm.ED25519,
+) -> Home:
+    """Make a node's home with fresh keys, its own of this algorithm. Refuses a directory that
+    already is one."""
     path = path.expanduser().resolve()
     if (path / SETTINGS_FILE).exists():
         raise InputRejected(
@@ -247,8 +458,8 @@ def create_home(path: Path, values: dict[str, Any], *, invitation: str | None = 
     path.chmod(0o700)
     keys.mkdir(exist_ok=True, mode=0o700)
     keys.chmod(0o700)
-    for name in ("signing.pem", "log.pem"):
-        write_secret(keys / name, _pem(Ed25519PrivateKey.generate()))
+    KeyFiles(keys).make(algorithm)
+    write_secret(keys / "log.pem", _pem(Ed25519PrivateKey.generate()))
     # Any 32 random bytes are a secp256k1 key, but for a chance of 2^-127.
     write_secret(keys / "account.key", secrets.token_hex(32))
     write_secret(keys / "api.key", secrets.token_urlsafe(32))

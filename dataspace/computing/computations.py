@@ -80,7 +80,16 @@ class Computations:
         """The private key of a running order of ours, if its kind has one."""
         return self._keys.get(computation_id)
 
-    def _forget_key(self, computation_id: str) -> None:
+    def keyed(self) -> list[str]:
+        """The orders of ours that depend on what is in the memory of this process."""
+        return list(self._keys)
+
+    def _begin(self, tx: Session, row: ComputationRow) -> None:
+        """Let our own role run, where its key is if it has one."""
+        schedule(tx, RUN, row.id, bound_to=row.replica)
+
+    def forget_key(self, computation_id: str) -> None:
+        """Wipe the key of an order that needs it no longer."""
         key = self._keys.pop(computation_id, None)
         if key is not None:
             key.wipe()
@@ -95,7 +104,8 @@ class Computations:
         parts = [find_part(self._node, kind, one, asked) for one in asked.agreements]
         key = generate(KEY_BITS) if kind.needs_key else None
         order = make_order(self._node, kind, asked, parts, key.public_key if key else None)
-        jws = sign_order(order, self._node.identity.key, self._node.identity.kid, "Ed25519")
+        own = self._node.identity
+        jws = sign_order(order, own.key, own.kid, own.alg)
         row = ComputationRow(
             id=order.id,
             kind=kind.name,
@@ -110,6 +120,8 @@ class Computations:
         )
         if key is not None:
             self._keys[order.id] = key
+            # The key is in the memory of this process, and so only it can run our role.
+            row.replica = self._node.replicas.name
         with self._node.store.transaction() as tx:
             tx.add(row)
             for part in parts:
@@ -160,7 +172,7 @@ class Computations:
         states = [transfer.state for transfer in self._transfers(tx, row.id)]
         settled = {"STARTED", "TERMINATED"} if kind_named(row.kind).partial else {"STARTED"}
         if set(states) <= settled:
-            schedule(tx, RUN, row.id)
+            self._begin(tx, row)
 
     def _gather(self, process: Process) -> None:
         """Stop waiting for providers of a kind that can do without some."""
@@ -253,6 +265,10 @@ class Computations:
         """Where a computation is, while it runs here: its step, the units of work done and in all
         (0 until that is known), and the bytes moved."""
         run = self._node.sessions.find(row.id)
+        if run is None and row.status not in TERMINAL:
+            told = self._node.forwarding.progress(row)
+            if told is not None:
+                return told
         over = row.status in TERMINAL or run is None
         return {
             "step": row.status.lower() if over or run is None else run.step,
@@ -289,7 +305,10 @@ class Computations:
     ) -> None:
         """Store how our role ended, with its evidence, and tell the other side. `excluded` of our
         rows had no usable identifier, where they were read in this life of the node."""
-        self._forget_key(computation_id)
+        self.forget_key(computation_id)
+        if self.get(computation_id).replica != self._node.replicas.name:
+            # Another replica has taken it over, with its files.
+            return
         spools = self._running.spools
         if isinstance(end, Transcribed) and end.outcome.attachment is not None:
             spools.keep_result(computation_id, end.outcome.attachment)
@@ -308,7 +327,7 @@ class Computations:
         """Put down the end of our role; False where the computation had ended before."""
         with self._node.store.transaction() as tx:
             row = tx.get_one(ComputationRow, computation_id)
-            if row.status in TERMINAL:
+            if row.status in TERMINAL or row.replica != self._node.replicas.name:
                 return False
             if isinstance(end, Transcribed):
                 report = dict(end.outcome.report)
@@ -334,6 +353,7 @@ class Computations:
         self, tx: Session, row: ComputationRow, order: ComputationOrder, end: Transcribed
     ) -> None:
         row.status, row.finished_at = COMPLETED, time.time()
+        self._count(row)
         row.transcript_h = end.digest.hex()
         row.signatures = {party: value.hex() for party, value in end.signatures.items()}
         value = end.outcome.value
@@ -374,10 +394,11 @@ class Computations:
     ) -> None:
         """Put down why a computation ended without a result, with its evidence."""
         row.status, row.finished_at = status, time.time()
+        self._count(row)
         row.reason, row.clause, row.remedy = reason, clause, remedy
         row.refused_by = refused_by or row.refused_by
         tx.add(row)
-        self._forget_key(row.id)
+        self.forget_key(row.id)
         self._node.evidence.record(
             tx,
             EntryType.REFUSED if status == REFUSED else EntryType.FAILED,
@@ -388,6 +409,12 @@ class Computations:
             clause=clause,
             outcome=status.lower(),
         )
+
+    def _count(self, row: ComputationRow) -> None:
+        """Count an end, and how long the role ran if it did."""
+        if row.started_at is not None and row.finished_at is not None:
+            took_s = row.finished_at - row.started_at
+            self._node.figures.computation_s.add((row.kind, row.status.lower()), took_s)
 
     def terminate_transfers(
         self,

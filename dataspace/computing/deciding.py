@@ -17,6 +17,7 @@ from dataspace.computing.parameters import parameters_of
 from dataspace.computing.permission import epsilon_of, judge
 from dataspace.errors import ProtocolViolation, Unavailable
 from dataspace.identity.tokens import Member
+from dataspace.operations.tracing import record
 from dataspace.processes import Handler, Process
 from dataspace.protocol.transfer_rows import refusal_of
 from dataspace.store.tables import AgreementRow, TransferRow
@@ -140,6 +141,7 @@ class Deciding:
                 now=now,
             )
             refusal = refusal_of(agreement) or judged.refusal
+            record("decision", now.timestamp(), outcome="deny" if refusal else "permit")
             node.leaving.record_decision(tx, row, agreement, judged.facts, refusal)
             if refusal is not None:
                 node.transfers.deny(tx, row, refusal)

@@ -17,21 +17,26 @@ from contracts.odrl import Agreement
 from contracts.order import ComputationOrder, OrderParticipant, open_order
 from dataspace.canonical import canonical_hash
 from dataspace.computing.inbox import Inbox
+from dataspace.computing.measured import MeasuredRows, MeasuredWorkers
 from dataspace.computing.parameters import RowsOf, SteadyRows, parameters_of
 from dataspace.computing.queue import Waiting, choose_next
 from dataspace.computing.sessions import MAX_ATTEMPTS, Course, Drive
 from dataspace.computing.sessions import Session as Run
 from dataspace.computing.spools import Spools
 from dataspace.computing.spu_engine import SpuEngine, SpuPlace
-from dataspace.identity.did import verify_public_address
-from dataspace.processes import Handler, Later, Process, schedule
+from dataspace.errors import Unavailable
+from dataspace.identity.addresses import verify_address
+from dataspace.operations.tracing import about, recording, span
+from dataspace.processes import Handler, Later, Process, is_kept, schedule
 from dataspace.store.tables import AgreementRow, ComputationRow, ProcessRow, TransferRow
 from ledger.entry import EntryType
 from privacy.computation import Rows
 from privacy.engine import ENGINE_SETTING
+from privacy.errors import Withheld
 from privacy.kinds import CONSUMER, ConsumerSecrets, Inputs
 from privacy.kinds import kind as kind_named
 from privacy.transcript import Transcribed, transcribed
+from privacy.workers import Workers
 
 if TYPE_CHECKING:
     from dataspace.node import Node
@@ -63,31 +68,78 @@ class Running:
         return {RUN: Handler(self._run, self._run_failed)}
 
     def recover(self) -> None:
-        """After a restart: what was running goes on where its kind can, and has failed where it
-        cannot, or waits for a key that was in memory."""
-        reason = "the node was restarted while the computation ran"
-        computations = self._node.computations
+        """After a restart: go on with what this replica ran, and remove what nobody needs."""
         with self._node.store.transaction() as tx:
-            unfinished = select(ComputationRow).where(
+            self.take_over(tx, self._node.replicas.name)
+            unfinished = select(ComputationRow.id).where(
                 col(ComputationRow.status).in_([REQUESTED, RUNNING])
             )
-            rows = tx.exec(unfinished).all()
-            for row in rows:
-                kind = kind_named(row.kind)
-                key_is_lost = row.role == CONSUMER and kind.needs_key
-                if row.status == REQUESTED and not key_is_lost:
-                    continue
-                if kind.resumable and not key_is_lost and row.attempt < MAX_ATTEMPTS:
-                    row.attempt += 1
-                    tx.add(row)
-                    schedule(tx, RUN, row.id)
-                    continue
-                computations.end(tx, row, FAILED, reason, remedy="order it again")
-                computations.terminate_transfers(tx, row.id, reason)
-            alive = {row.id for row in rows if row.status not in TERMINAL}
+            alive = set(tx.exec(unfinished).all())
         for order_id in self.spools.leftovers():
             if order_id not in alive:
                 self.spools.discard(order_id)
+
+    def take_over(self, tx: Session, replica: str) -> None:
+        """What `replica` was running goes on where its kind can, at whichever replica begins it,
+        and has failed where it cannot, or waits for a key that was in its memory."""
+        reason = "the node was restarted while the computation ran"
+        computations = self._node.computations
+        # Without a name are those of a version that had no replicas.
+        unfinished = select(ComputationRow).where(
+            col(ComputationRow.status).in_([REQUESTED, RUNNING]),
+            col(ComputationRow.replica).in_([replica, ""]),
+        )
+        for row in tx.exec(unfinished).all():
+            kind = kind_named(row.kind)
+            key_is_lost = row.role == CONSUMER and kind.needs_key
+            if row.status == REQUESTED and not key_is_lost:
+                continue
+            if row.replica == "" and is_kept(tx, RUN, row.id):
+                # It was taken over before, and nobody has begun it yet.
+                continue
+            if kind.resumable and not key_is_lost and row.attempt < MAX_ATTEMPTS:
+                row.attempt += 1
+                row.replica = ""
+                tx.add(row)
+                schedule(tx, RUN, row.id)
+                continue
+            computations.end(tx, row, FAILED, reason, remedy="order it again")
+            computations.terminate_transfers(tx, row.id, reason)
+
+    def follow(self) -> None:
+        """Do to the sessions here what another replica was told: end, hold or release them."""
+        node = self._node
+        here = {*node.sessions.running(), *node.computations.keyed()}
+        if not here:
+            return
+        with node.store.transaction() as tx:
+            rows = tx.exec(select(ComputationRow).where(col(ComputationRow.id).in_(here))).all()
+            suspended = set(
+                tx.exec(
+                    select(TransferRow.computation).where(
+                        col(TransferRow.computation).in_(here), TransferRow.state == "SUSPENDED"
+                    )
+                ).all()
+            )
+        for row in rows:
+            if row.status in TERMINAL:
+                ended = Unavailable(f"the computation was ended: {row.reason or 'it is over'}")
+                node.sessions.cancel(row.id, ended)
+                node.computations.forget_key(row.id)
+            elif row.replica != node.replicas.name:
+                node.sessions.abandon(row.id)
+                node.computations.forget_key(row.id)
+            elif row.id in suspended:
+                node.sessions.hold(row.id)
+            else:
+                node.sessions.release(row.id)
+
+    def let_go(self) -> None:
+        """Another replica has what ran here: end it without an end."""
+        for order_id in self._node.sessions.running():
+            self._node.sessions.abandon(order_id)
+        for order_id in self._node.computations.keyed():
+            self._node.computations.forget_key(order_id)
 
     def waiting(self, tx: Session) -> list[ComputationRow]:
         """Computations that could run and have not begun."""
@@ -100,7 +152,11 @@ class Running:
         return list(tx.exec(could).all())
 
     def _is_next(self, tx: Session, row: ComputationRow) -> bool:
-        running = select(ComputationRow.consumer).where(ComputationRow.status == RUNNING)
+        # The bound is the memory of one process; every replica has its own.
+        running = select(ComputationRow.consumer).where(
+            ComputationRow.status == RUNNING,
+            ComputationRow.replica == self._node.replicas.name,
+        )
         waiting = [Waiting(one.id, one.consumer, one.created_at) for one in self.waiting(tx)]
         return row.id in choose_next(
             waiting,
@@ -116,14 +172,17 @@ class Running:
             row = tx.get_one(ComputationRow, process.subject)
             if row.status in TERMINAL or node.sessions.find(row.id) is not None:
                 return None
+            if row.status == RUNNING and row.replica not in ("", node.replicas.name):
+                return None
             if row.status == REQUESTED:
                 if not self._is_next(tx, row):
                     return Later(QUEUE_LOOK_S)
                 row.status, row.started_at = RUNNING, time.time()
-                tx.add(row)
                 node.evidence.record(
                     tx, EntryType.STARTED, order_h=row.order_h, kind=row.kind, purpose=row.purpose
                 )
+            row.replica = node.replicas.name
+            tx.add(row)
         # Opened again from the bytes that came: what runs is what was signed.
         order = open_order(row.order_jws, self._key_of, datetime.now(UTC))
         left_s = (order.expires_at - datetime.now(UTC)).total_seconds()
@@ -137,7 +196,8 @@ class Running:
             resumable=kind_named(row.kind).resumable,
             announced=row.attempt == 1,
         )
-        node.sessions.open(run, self._course(row, order))
+        with about(computation=row.id, role=row.role):
+            node.sessions.open(run, self._course(row, order))
         return None
 
     def _run_failed(self, tx: Session, process: Process, error: str) -> None:
@@ -147,19 +207,21 @@ class Running:
             self._node.computations.terminate_transfers(tx, row.id, error)
 
     def _key_of(self, kid: str) -> Any:
-        own = self._node.identity
-        return own.key if kid == own.kid else self._node.peers.resolver.key(kid)
+        return self._node.key_of(kid)
 
     def _course(self, row: ComputationRow, order: ComputationOrder) -> Course:
         reading = self._reading(row, order)
 
         def finish(end: Transcribed | Exception) -> None:
             excluded = reading.excluded if reading is not None and reading.rows else None
-            self._node.computations.finish(row.id, order, end, excluded=excluded)
+            with span("disclosure", outcome=_outcome_of(end)):
+                self._node.computations.finish(row.id, order, end, excluded=excluded)
 
         def restarted(attempt: int) -> None:
             with self._node.store.transaction() as tx:
                 kept = tx.get_one(ComputationRow, row.id)
+                if kept.replica != self._node.replicas.name:
+                    raise Unavailable("another replica goes on with the computation")
                 kept.attempt = attempt
                 tx.add(kept)
 
@@ -172,6 +234,9 @@ class Running:
         key = node.computations.key_of(row.id)
         me = next(part for part in order.participants if part.role == row.role)
         rows: Rows = Inputs() if reading is None else self._rows(me, reading)
+        workers: Workers = node.workers
+        if recording():
+            rows, workers = MeasuredRows(rows), MeasuredWorkers(workers)
         cached_under = me.agreement or next(p.agreement for p in order.participants if p.agreement)
         role = kind.start(
             row.role,
@@ -179,7 +244,7 @@ class Running:
             rows,
             parameters_of(order),
             ConsumerSecrets(key) if key is not None else None,
-            workers=node.workers,
+            workers=workers,
             spool=self.spools.open(row.id),
             cache=self.spools.cache(cached_under, self._version(me)) if kind.caches else None,
             engine=self._engine(order) if ENGINE_SETTING in kind.settings else None,
@@ -214,7 +279,7 @@ class Running:
             max(1.0, (order.expires_at - datetime.now(UTC)).total_seconds()),
         )
         return SpuEngine(
-            place, lambda address: verify_public_address(address, local=settings.local)
+            place, lambda address: verify_address(address, settings.address_policy)
         )
 
     def _present(self, order: ComputationOrder) -> tuple[str, ...]:
@@ -283,6 +348,13 @@ class Running:
             "conditions": dataset.conditions,
         }
         return canonical_hash(named)
+
+
+def _outcome_of(end: Transcribed | Exception) -> str:
+    """What became of the result, as a span says it."""
+    if isinstance(end, Transcribed):
+        return "released"
+    return "withheld" if isinstance(end, Withheld) else "failed"
 
 
 def own_reading(node: Node, own: Mapping[str, Any]) -> Reading:

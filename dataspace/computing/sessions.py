@@ -40,6 +40,7 @@ from dataspace.errors import (
     Superseded,
     Unavailable,
 )
+from dataspace.operations.tracing import Stopwatch, in_this_trace, span
 from dataspace.peers import Peers
 from privacy.role import Progress, Send, Step
 from privacy.transcript import Transcribed
@@ -127,6 +128,16 @@ class Sessions:
         with self._lock:
             return self._sessions.get(order_id)
 
+    def step_of(self, order_id: str) -> str | None:
+        """Where a session is that has not ended; None where there is none here."""
+        session = self.find(order_id)
+        return None if session is None or session.ended else session.step
+
+    def open_count(self) -> int:
+        """How many sessions have not ended."""
+        with self._lock:
+            return sum(not one.ended for one in self._sessions.values())
+
     def open(self, session: Session, course: Course) -> bool:
         """Run the role of `course` in a thread of its own and give the end to its `finish`.
 
@@ -141,7 +152,7 @@ class Sessions:
                 del self._sessions[key]
             self._enter(session)
         threading.Thread(
-            target=self._run,
+            target=in_this_trace(self._run),
             args=(session, course),
             name=f"session-{session.order_id[:8]}-{session.role}",
             daemon=True,
@@ -204,6 +215,19 @@ class Sessions:
             if session is not None:
                 session.inbox.release()
 
+    def running(self) -> list[str]:
+        """The orders whose sessions have not ended."""
+        with self._lock:
+            return [one.order_id for one in self._sessions.values() if not one.ended]
+
+    def abandon(self, order_id: str) -> None:
+        """End and forget a session that another replica has taken over."""
+        with self._lock:
+            self._held.discard(order_id)
+            session = self._sessions.pop(order_id, None)
+        if session is not None:
+            session.inbox.close(Unavailable("another replica goes on with the computation"))
+
     def close(self) -> None:
         """End all sessions without an end: they go on, or have failed, at the next start."""
         with self._lock:
@@ -226,7 +250,9 @@ class Sessions:
 
     def _run(self, session: Session, course: Course) -> None:
         while True:
-            end = self._play(session, course)
+            with span("session", role=session.role, attempt=session.attempt) as measured:
+                end = self._play(session, course)
+                measured.note(outcome=type(end).__name__)
             if not isinstance(end, _Restarting):
                 break
             session = self._successor(session)
@@ -296,6 +322,7 @@ class Sessions:
     def _drive(self, session: Session, drive: Drive) -> Transcribed:
         sequences: dict[str, int] = {}
         answer: bytes | None = None
+        sending, waiting = Stopwatch("frames sent"), Stopwatch("frames awaited")
         try:
             while True:
                 try:
@@ -312,13 +339,17 @@ class Sessions:
                 if isinstance(step, Send):
                     sequence = sequences.get(step.to, 0)
                     sequences[step.to] = sequence + 1
-                    self._send(session, step, sequence)
+                    with sending.running():
+                        self._send(session, step, sequence)
                     answer = None
                 else:
-                    answer = session.inbox.get(step, session.deadline)
+                    with waiting.running():
+                        answer = session.inbox.get(step, session.deadline)
                     session.step = "compute"
         finally:
             drive.close()
+            sending.record()
+            waiting.record()
 
     def _base(self, session: Session, did: str) -> str:
         return f"{self._peers.url_of(did)}/compute/{session.order_id}/{session.role}"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp
 
 from dataspace import __version__
-from dataspace.access.permissions import Caller
 from dataspace.node import Node
+from dataspace.operations.notifying import READY, STOPPING, notify
+from dataspace.operations.watching import Watching
 from dataspace.web import (
+    administration,
     agreements,
     catalogue,
     compute,
@@ -21,6 +24,7 @@ from dataspace.web import (
     federation,
     management,
     negotiations,
+    operations,
     operator,
     people,
     person_pages,
@@ -28,16 +32,21 @@ from dataspace.web import (
     problems,
     progress,
     protocol,
+    replica,
     returns,
     tlog,
     transfers,
     zones,
 )
-from dataspace.web.access import For, describe_access
+from dataspace.web.declarations import describe_access
 from dataspace.web.guests import Door
+from dataspace.web.halted import Halted
+from dataspace.web.headers import SecurityHeaders
+from dataspace.web.limits import Limits
 
-# The largest body any route takes is a chunk of a frame; messages have their own, smaller limit.
-MAX_BODY_BYTES = 9 * 1024 * 1024
+# What a route takes that says nothing else: messages, and what the owner asks for. Frames and rows
+# say their own.
+MAX_BODY_BYTES = 1024 * 1024
 
 DESCRIPTION = """A connector node of a trusted city data space.
 
@@ -51,25 +60,46 @@ Errors are `application/problem+json` (RFC 9457) with a `remedy`.
 """
 
 
+class _Application(FastAPI):
+    """The framework's application with our headers around everything, its own errors included."""
+
+    secure = False
+    node: Node
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app = SecurityHeaders(super().build_middleware_stack(), secure=self.secure)
+        return Watching(app, figures=self.node.figures, spans=self.node.spans, node=self.node.did)
+
+
 def create_app(node: Node) -> FastAPI:
     """The application over `node`, which starts and stops with it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(node.start)
+        # The port opens with this, as uvicorn has the socket by now.
+        notify(os.environ, READY)
         yield
+        notify(os.environ, STOPPING)
         await run_in_threadpool(node.stop)
 
-    app = FastAPI(
+    app = _Application(
         title="City data space node",
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         max_body_size=MAX_BODY_BYTES,
+        # Their pages load scripts from elsewhere, which no page of a node does.
+        docs_url=None,
+        redoc_url=None,
     )
+    app.node = node
+    app.secure = node.home.url.startswith("https:")
     app.state.node = node
     app.state.door = Door()
     problems.install(app)
+    app.add_middleware(Halted, rewind=node.rewind, refuse=problems.refusal)
+    app.add_middleware(Limits, settings=node.home.settings, refuse=problems.refusal)
     for router in (
         protocol.well_known,
         protocol.router,
@@ -77,9 +107,11 @@ def create_app(node: Node) -> FastAPI:
         catalogue.owner_router,
         federation.router,
         compute.router,
+        replica.router,
         tlog.router,
         operator.router,
         management.router,
+        administration.router,
         progress.router,
         policies.router,
         negotiations.router,
@@ -93,15 +125,9 @@ def create_app(node: Node) -> FastAPI:
         person_pages.router,
         zones.router,
         zones.owner_router,
+        operations.router,
     ):
         app.include_router(router)
-
-    @app.get("/health", tags=["discovery"], dependencies=[For(Caller.ANYBODY)])
-    async def health() -> JSONResponse:
-        """Whether the node answers and its workers work; 503 when they do not."""
-        healthy = node.engine.healthy()
-        body = {"status": "ok" if healthy else "workers have stopped", "did": node.did}
-        return JSONResponse(body, 200 if healthy else 503)
 
     describe_access(app)
     return app

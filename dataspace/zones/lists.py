@@ -136,6 +136,11 @@ class ZoneLists:
             for zone, one in sorted(self._held.items())
         ]
 
+    def ages_s(self) -> list[float]:
+        """How old the lists are that this node holds, in seconds by the operator's clock."""
+        now = time.time()
+        return [now - one.document.iat for one in self._held.values()]
+
     # ---- fetching -------------------------------------------------------------------------------
 
     def fetch(self, zone: str) -> ZoneList:
