@@ -19,8 +19,10 @@ from dataspace.client import Client
 from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
 from dataspace.judging import AgreementJudge
 from dataspace.log_readers import MAX_BODY_BYTES, HttpLog, open_log
+from dataspace.outbound import outbound_client
 from dataspace.regulator import token_source
 from dataspace.settings import Home
+from dataspace.tls import ca_of_environment
 from ledger.anchors import Anchor, RegisteredLog, RotationRecord
 from ledger.audit import AuditState, DirectoryLog, LogReader, Report, audit, export_log
 from ledger.chain import Registry
@@ -43,7 +45,7 @@ SETTLING_S = 60.0
 
 def find_space(operator_url: str) -> tuple[str, str]:
     """The chain's RPC address and the contract's, as this operator tells them."""
-    with httpx2.Client(trust_env=False) as http:
+    with outbound_client(ca_of_environment()) as http:
         try:
             response = http.get(f"{operator_url.rstrip('/')}/operator/space", timeout=20.0)
             found = response.json()
@@ -77,11 +79,12 @@ def audit_space(
     A log given by URL or directory is matched to a registered origin by its own checkpoint. With a
     regulator's `home`, bodies are opened, and every decision is asked again of its agreement.
     """
-    registry = Registry(rpc_url, contract)
+    ca = ca_of_environment() if home is None else home.settings.tls_ca
+    registry = Registry(rpc_url, contract, ca=ca)
     registry.verify_code()
     token_for = token_source(home) if home is not None else None
     registered = registry.logs()
-    with httpx2.Client(trust_env=False) as http:
+    with outbound_client(ca) as http:
         if logs:
             chosen = [open_log(http, location, token_for) for location in logs]
             readers = {_claimed_origin(reader): reader for reader in chosen}
@@ -157,7 +160,7 @@ class _Chosen:
 
 def export_node_log(node: Client, directory: Path) -> int:
     """Write the log of a running node, bodies included, to `directory`; returns its size."""
-    with httpx2.Client(trust_env=False) as http:
+    with httpx2.Client(trust_env=False, verify=node.trust) as http:
         reader = HttpLog(http, f"{node.url}/tlog", None)
         note = reader.checkpoint()
         size = int(note.split("\n")[1])
@@ -214,7 +217,8 @@ def verify_record(
     if vkey is not None:
         checkpoint = verify_checkpoint(proof.checkpoint, _verifier(vkey), entry.log)
     elif rpc_url is not None and contract is not None:
-        checkpoint, block = _checkpoint_on_chain(Registry(rpc_url, contract), proof, entry.log)
+        registry = Registry(rpc_url, contract, ca=ca_of_environment())
+        checkpoint, block = _checkpoint_on_chain(registry, proof, entry.log)
     else:
         raise InputRejected("there is no key to verify with", remedy="give --vkey")
     leaf = leaf_hash(sealed.commitment)

@@ -16,6 +16,7 @@ refused raises `Refused`, which also carries the clause; one that broke raises `
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from typing import Any, Self, TypeAlias
 
 import httpx2
 
-from dataspace.settings import Home, ParticipantKind
+from dataspace.settings import SETTINGS_FILE, Home, ParticipantKind
+from dataspace.tls import ca_of_environment, client_trust
 
 FIRST_LOOK_S = 0.02
 LONGEST_LOOK_S = 0.5
@@ -86,6 +88,15 @@ class Waiting(Exception):
         self.negotiation = negotiation
 
 
+class HeldBack(Exception):
+    """What was asked for needs a second person, and waits for one; nothing has been done yet."""
+
+    def __init__(self, sentence: str, *, request: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.request = request
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished computation: what the consumer learned, and what proves how it came about."""
@@ -106,20 +117,32 @@ class Result:
 class Client:
     """One node, spoken to by its owner."""
 
-    def __init__(self, url: str, api_key: str, *, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, url: str, api_key: str, *, timeout_s: float = 60.0, ca: Path | None = None
+    ) -> None:
+        """`ca`: the authorities by which the node's certificate is known; else the machine's."""
         self.url = url.rstrip("/")
+        self.trust = client_trust(ca or ca_of_environment())
         self._http = httpx2.Client(
             base_url=self.url,
             headers={"authorization": f"Bearer {api_key}"},
             timeout=timeout_s,
             trust_env=False,
+            verify=self.trust,
         )
 
     @classmethod
     def of_home(cls, home: str | Path) -> Self:
-        """The running node whose home directory this is; the key is read from there."""
+        """The running node whose home directory this is, with the key that is read from there.
+
+        `DATASPACE_API_KEY` is used in place of the home's own; whoever may not read the home says
+        with `DATASPACE_URL` where the node is.
+        """
+        key, url = os.environ.get("DATASPACE_API_KEY"), os.environ.get("DATASPACE_URL")
+        if key and url and not (Path(home).expanduser() / SETTINGS_FILE).exists():
+            return cls(url, key)
         opened = Home(Path(home))
-        return cls(opened.url, opened.api_key())
+        return cls(opened.url, key or opened.api_key(), ca=opened.settings.tls_ca)
 
     def close(self) -> None:
         self._http.close()
@@ -131,7 +154,7 @@ class Client:
         self.close()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One call of the owner's API. Raises ApiError."""
+        """One call of the owner's API. Raises ApiError, or HeldBack where it takes two persons."""
         try:
             response = self._http.request(method, path, json=body)
         except httpx2.HTTPError as err:
@@ -140,6 +163,9 @@ class Client:
                 remedy="start it: dataspace serve --home HOME",
                 status=0,
             ) from err
+        held = response.headers.get("held-request")
+        if held is not None:
+            raise HeldBack(response.json()["detail"], request=held)
         if response.status_code < 300:
             return response.json()
         raise _api_error(response)
@@ -226,6 +252,35 @@ class Client:
         """The catalogue of the node at `url`, in the protocol's JSON; `filter_` in its language."""
         asked = {"url": url, "filter": [dict(one) for one in filter_]}
         found: dict[str, Any] = self.call("POST", "/api/catalog", asked)
+        return found
+
+    def search(
+        self,
+        filter_: Sequence[Mapping[str, Any]] = (),
+        *,
+        kinds: Sequence[ParticipantKind] = (),
+        providers: Sequence[str] = (),
+        offset: int = 0,
+        limit: int = 20,
+    ) -> dict[str, Any]:
+        """What fits of the catalogues of the whole space, as the node read them last.
+
+        `filter_` is one of `contracts.filters`; `kinds` and `providers` (DIDs) say whose data.
+        Returns `total`, `complete`, `facets` and `hits`, each with `url` and `dataset`.
+        """
+        asked = {
+            "filter": [dict(one) for one in filter_],
+            "kinds": [kind.value for kind in kinds],
+            "providers": list(providers),
+            "offset": offset,
+            "limit": limit,
+        }
+        found: dict[str, Any] = self.call("POST", "/api/federation/search", asked)
+        return found
+
+    def participants(self) -> dict[str, Any]:
+        """Whose catalogues the node reads for searches, and how that went the last time."""
+        found: dict[str, Any] = self.call("GET", "/api/federation/nodes")
         return found
 
     def negotiate(

@@ -16,8 +16,10 @@ from contracts.planning import valid_until
 from contracts.signature import LIMIT_BYTES
 from dataspace.canonical import canonical_hash
 from dataspace.errors import InputRejected, ProtocolViolation
+from dataspace.identity.addresses import AddressPolicy
 from dataspace.identity.did import Resolver
 from dataspace.outbound import outbound_client
+from dataspace.tls import ca_of_environment
 
 # base64 and the keys beside the agreement take less than this.
 MAX_FILE_BYTES = 4 * LIMIT_BYTES
@@ -66,7 +68,7 @@ def verify_deed(
     deed = open_deed(_read(path), pinned)
     known: dict[str, KnownBy] = {one.did: "pinned" for one in deed.signers if one.pinned}
     if online:
-        with outbound_client() as http:
+        with outbound_client(ca_of_environment(), AddressPolicy(local)) as http:
             resolver = Resolver(http, local=local)
             for signer in deed.signers:
                 if signer.did not in known:

@@ -39,7 +39,31 @@ class ProtocolViolation(NodeError):
 
 
 class Unavailable(NodeError):
-    """Something this needs is away for the moment; trying again may help."""
+    """Something this needs is away for the moment; trying again may help.
+
+    `after_s` is how long to wait first, where whoever is away said so.
+    """
+
+    def __init__(
+        self, sentence: str, *, remedy: str | None = None, after_s: float | None = None
+    ) -> None:
+        super().__init__(sentence, remedy=remedy)
+        self.after_s = after_s
+
+
+class TooManyRequests(NodeError):
+    """The caller asks more often than `limit` allows; in `after_s` seconds it may again."""
+
+    def __init__(
+        self, sentence: str, *, limit: str, after_s: float, remedy: str | None = None
+    ) -> None:
+        super().__init__(sentence, remedy=remedy)
+        self.limit = limit
+        self.after_s = after_s
+
+
+class Unsupported(NodeError):
+    """What was asked for is allowed by a protocol, and not offered here."""
 
 
 class NotFound(NodeError):

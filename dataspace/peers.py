@@ -7,9 +7,10 @@ delivered twice is answered twice and acted on once.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from hashlib import sha256
+from typing import Protocol
 
 import httpx2
 from sqlalchemy.exc import IntegrityError
@@ -18,12 +19,15 @@ from sqlmodel import Session
 from dataspace.answer import Answer
 from dataspace.errors import ProtocolViolation, Unauthenticated, Unavailable
 from dataspace.evidence import read_space
-from dataspace.identity.did import Resolver, url_of_did, verify_public_address
+from dataspace.identity.did import Resolver, url_of_did
 from dataspace.identity.tokens import (
     CLOCK_SKEW_S,
+    TOKEN_LIFETIME_S,
     Claims,
     Identity,
+    KeyOf,
     Member,
+    Membership,
     issue_token,
     open_credential,
     open_token,
@@ -39,6 +43,10 @@ JOINING_S = 10.0
 # A credential that was verified is not verified again so soon; a token always is.
 REMEMBERED_S = 60.0
 MAX_REMEMBERED = 1024
+# A peer that wants to be left alone for longer is asked again all the same.
+LONGEST_ASKED_S = 60.0
+# Tokens of the claims protocol from nodes of other makes live longer than ours.
+CLAIMS_LIFETIME_S = 900
 
 
 @dataclass(frozen=True)
@@ -49,21 +57,40 @@ class Visitor:
     claims: Claims | None
 
 
+class Standings(Protocol):
+    """Whether a member still is one."""
+
+    def verify(self, membership: Membership) -> None:
+        """Raises Denied for who is not, Unavailable where nobody can know."""
+
+
 class Peers:
     """The node's one HTTP client to the outside, and the door for what comes from there."""
 
+    # Set by the node before the door opens; without it nobody is let in.
+    standings: Standings
+
     def __init__(
-        self, store: Store, identity: Identity, client: httpx2.Client, *, local: bool
+        self, store: Store, identity: Callable[[], Identity], client: httpx2.Client, *, local: bool
     ) -> None:
+        """`identity` gives our DID with the key that is in use at the moment."""
         self._store = store
-        self._identity = identity
+        self._identity_now = identity
         self._client = client
         self._local = local
         self.resolver = Resolver(client, local=local)
+        # Set by the parts of the claims protocol: an access token to our credentials for a peer, and
+        # the member that a token without a membership credential turns out to be.
+        self.access_for: Callable[[str], str] | None = None
+        self.presented: Callable[[Claims], Member] | None = None
         self._space_operator: str | None = None
         self._own_credential: tuple[str | None, float] = (None, 0.0)
         # Members by DID and credential, and until when what was verified of them is taken as so.
-        self._members: dict[tuple[str, str], tuple[Member, float]] = {}
+        self._members: dict[tuple[str, str], tuple[Membership, float]] = {}
+
+    @property
+    def _identity(self) -> Identity:
+        return self._identity_now()
 
     def url_of(self, did: str) -> str:
         """Base URL of the node with this DID."""
@@ -94,8 +121,8 @@ class Peers:
     ) -> Answer:
         """One request to the participant `to`, with a token for it. Raises Unavailable when the
         peer cannot be reached or answers 429 or 5xx; any other answer is returned."""
-        # The URL may come from the peer (callbackAddress); it must not lead into our own network.
-        verify_public_address(urlsplit(url).hostname or "", local=self._local)
+        # The URL may come from the peer (callbackAddress): the client calls no address inside our
+        # own network (`dataspace.identity.addresses`).
         membership = self._membership_soon()
         if membership is None:
             raise Unavailable(
@@ -103,7 +130,12 @@ class Peers:
                 remedy="wait a moment, then look at: dataspace status",
             )
         token = issue_token(
-            self._identity, audience=to, now=int(time.time()), membership=membership
+            self._identity,
+            audience=to,
+            now=int(time.time()),
+            membership=membership,
+            # A verifier of another make looks for this one and asks our credential service.
+            access=self.access_for(to) if self.access_for else None,
         )
         sent = {"authorization": f"Bearer {token}", **(headers or {})}
         if body and "content-type" not in sent:
@@ -129,7 +161,9 @@ class Peers:
             ) from err
         answer = Answer(response.status_code, dict(response.headers), bytes(received))
         if answer.status == 429 or answer.status >= 500:
-            raise Unavailable(f"{to} answered {answer.status}: {answer.reason()}")
+            raise Unavailable(
+                f"{to} answered {answer.status}: {answer.reason()}", after_s=_asked_to_wait(answer)
+            )
         return answer
 
     def authenticate(self, authorization: str | None) -> Member:
@@ -149,12 +183,36 @@ class Peers:
         token = _bearer_token(authorization)
         claimed, membership = peek_token(token)
         if membership is None:
+            return self._recognise_presented(authorization)
+        member = self.member_by(claimed, membership)
+        return Visitor(member, self._open(token))
+
+    def _recognise_presented(self, authorization: str | None) -> Visitor:
+        """The member whose credential does not ride in its token but is shown when asked for."""
+        claims = self.recognise_claims(authorization)
+        if self.presented is None or claims.access is None:
             raise Unauthenticated(
                 "the token carries no membership credential",
                 remedy="join the space: ask its operator for an invitation",
             )
-        member = self._member(claimed, membership)
-        return Visitor(member, self._open(token))
+        # Before anybody is called: whoever overheard a token must not make us ask for it again.
+        with self._store.transaction() as tx:
+            _verify_unspent(tx, claims)
+        return Visitor(self.presented(claims), claims)
+
+    def recognise_claims(self, authorization: str | None) -> Claims:
+        """What a token of the claims protocol says (1.0, §4.3.3): it may come from anybody who has
+        a DID, and is not spent yet. Raises Unauthenticated."""
+        return self._open(
+            _bearer_token(authorization),
+            key_of=self.resolver.invocation_key,
+            lifetime_s=CLAIMS_LIFETIME_S,
+        )
+
+    def spend_claims(self, tx: Session, claims: Claims) -> None:
+        """Use up a token in the caller's transaction. Raises Unauthenticated where it was used
+        before."""
+        _spend(tx, claims)
 
     def authenticate_did(self, authorization: str | None) -> str:
         """The DID behind an Authorization header, member or not. Raises Unauthenticated."""
@@ -174,28 +232,31 @@ class Peers:
         with self._store.transaction() as tx:
             self.spend(tx, visitor)
 
-    def _open(self, token: str) -> Claims:
+    def _open(
+        self, token: str, *, key_of: KeyOf | None = None, lifetime_s: int = TOKEN_LIFETIME_S
+    ) -> Claims:
         try:
             return open_token(
                 token,
                 audience=self._identity.did,
                 now=int(time.time()),
-                key_of=self.resolver.key,
+                key_of=key_of or self.resolver.authentication_key,
+                lifetime_s=lifetime_s,
             )
         except ProtocolViolation as err:
             raise Unauthenticated(err.sentence, remedy=err.remedy) from err
 
-    def _member(self, subject: str, credential: str) -> Member:
+    def member_by(self, subject: str, credential: str) -> Member:
         """What the operator says of `subject`, from memory where it was verified a moment ago."""
         now = time.time()
         remembered = self._members.get((subject, credential))
         if remembered is not None and now < remembered[1]:
             return remembered[0]
         try:
-            member, expires_at = open_credential(
+            found = open_credential(
                 credential,
                 subject=subject,
-                operator=self._operator(),
+                operator=self.operator(),
                 now=int(now),
                 key_of=self.resolver.key,
             )
@@ -203,10 +264,12 @@ class Peers:
             raise Unauthenticated(err.sentence, remedy=err.remedy) from err
         if len(self._members) >= MAX_REMEMBERED:
             self._members.clear()
-        self._members[subject, credential] = member, min(float(expires_at), now + REMEMBERED_S)
-        return member
+        until = min(float(found.expires_at), now + REMEMBERED_S)
+        self._members[subject, credential] = found, until
+        return found
 
-    def _operator(self) -> str:
+    def operator(self) -> str:
+        """The DID of this space's operator. Raises Unavailable while we have not joined."""
         # A node joins one space, once.
         if self._space_operator is None:
             with self._store.transaction() as tx:
@@ -221,7 +284,7 @@ class Peers:
     def _membership_soon(self) -> str | None:
         """Our credential; a node that was started a moment ago is given time to join."""
         until = time.monotonic() + JOINING_S
-        while (found := self._membership()) is None and time.monotonic() < until:
+        while (found := self.membership()) is None and time.monotonic() < until:
             time.sleep(0.1)
         return found
 
@@ -229,7 +292,7 @@ class Peers:
         """Read our credential again with the next request: it has been renewed."""
         self._own_credential = None, 0.0
 
-    def _membership(self) -> str | None:
+    def membership(self) -> str | None:
         """Our credential, read again now and then: it is renewed days before it ends."""
         value, until = self._own_credential
         if value is None or time.monotonic() > until:
@@ -240,17 +303,35 @@ class Peers:
         return value
 
 
+def _asked_to_wait(answer: Answer) -> float | None:
+    """How long a peer that is asked too often wants to be left alone.
+
+    A 503 is our own affair: nodes say one second with each, whether it takes less or far more, and
+    back-off finds out.
+    """
+    asked = answer.headers.get("retry-after", "")
+    if answer.status != 429 or not asked.isdecimal() or len(asked) > 6:
+        return None
+    return min(float(asked), LONGEST_ASKED_S)
+
+
+_USED = "the token was used before"
+_FRESH = "send a fresh token with each request"
+
+
+def _verify_unspent(tx: Session, claims: Claims) -> None:
+    if tx.get(ReplayRow, (claims.did, claims.jti)) is not None:
+        raise Unauthenticated(_USED, remedy=_FRESH)
+
+
 def _spend(tx: Session, claims: Claims) -> None:
     keep_until = float(claims.expires_at + CLOCK_SKEW_S)
-    used = "the token was used before"
-    remedy = "send a fresh token with each request"
-    if tx.get(ReplayRow, (claims.did, claims.jti)) is not None:
-        raise Unauthenticated(used, remedy=remedy)
+    _verify_unspent(tx, claims)
     tx.add(ReplayRow(issuer=claims.did, jti=claims.jti, expires_at=keep_until))
     try:
         tx.flush()
     except IntegrityError as err:
-        raise Unauthenticated(used, remedy=remedy) from err
+        raise Unauthenticated(_USED, remedy=_FRESH) from err
 
 
 def _bearer_token(authorization: str | None) -> str:
@@ -263,17 +344,43 @@ def _bearer_token(authorization: str | None) -> str:
     return token
 
 
-def earlier_answer(tx: Session, peer: str, message_id: str | None) -> ReceivedRow | None:
-    """The answer already given to this message of this peer, if it came before."""
-    return tx.get(ReceivedRow, (peer, message_id)) if message_id else None
+@dataclass(frozen=True)
+class MessageName:
+    """A message as its receiver knows it again: its sender, the sender's id for it, and a digest of
+    where it was sent and what it said."""
+
+    peer: str
+    id: str
+    digest: str
+
+    @classmethod
+    def of(cls, peer: str, message_id: str, path: str, body: bytes) -> MessageName:
+        digest = sha256(path.encode() + b"\n" + body).hexdigest()
+        return cls(peer, message_id, digest)
 
 
-def remember_answer(tx: Session, peer: str, message_id: str | None, status: int, body: str) -> None:
-    if message_id:
+def earlier_answer(tx: Session, message: MessageName | None) -> ReceivedRow | None:
+    """The answer already given to this message, if it came before. Raises ProtocolViolation where
+    another message came under its id: it would be taken for the first one and be lost."""
+    if message is None:
+        return None
+    found = tx.get(ReceivedRow, (message.peer, message.id))
+    if found is not None and found.message_h not in (None, message.digest):
+        raise ProtocolViolation(
+            "Message-Id: another message came from you under this id",
+            remedy="give each message an id of its own, and repeat one as it was",
+        )
+    return found
+
+
+def remember_answer(tx: Session, message: MessageName | None, status: int, body: str) -> None:
+    """Keep the answer to a message in the transaction in which it was acted on."""
+    if message is not None:
         tx.add(
             ReceivedRow(
-                peer=peer,
-                message_id=message_id,
+                peer=message.peer,
+                message_id=message.id,
+                message_h=message.digest,
                 status=status,
                 body=body,
                 received_at=time.time(),

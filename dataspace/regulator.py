@@ -24,7 +24,7 @@ CREDENTIAL_FILE = "credential.jwt"
 def regulator_identity(home: Home) -> Identity:
     """The did:key identity of a regulator's home."""
     key = home.signing_key()
-    return Identity.of(did_of_key(key.public_key()), key)
+    return Identity.of(did_of_key(key.jwk), key)
 
 
 def join_as_regulator(home: Home, http: httpx2.Client) -> None:
@@ -67,7 +67,7 @@ def _fresh(path: Path, home: Home, identity: Identity) -> str:
     if operator is None or renewal_time(credential) > time.time():
         return credential
     try:
-        with outbound_client() as http:
+        with outbound_client(home.settings.tls_ca) as http:
             credential = renew_membership(http, operator, identity).credential
     except Unavailable:
         # The old one may still do; a node that finds it expired says so.

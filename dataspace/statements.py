@@ -8,14 +8,12 @@ that its holder signed; whose key it is, a verifier has to know: pinned by its t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from joserfc.errors import JoseError
-from joserfc.jwk import OKPKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connectors.receipts import (
@@ -32,9 +30,12 @@ from connectors.receipts import (
 from contracts.deed import public_jwk
 from contracts.jws import open_compact, read_compact, sign_compact
 from dataspace.errors import InputRejected, ProtocolViolation
+from dataspace.identity.addresses import AddressPolicy
 from dataspace.identity.did import Resolver
+from dataspace.identity.keys import VerificationKey, read_jwk
 from dataspace.identity.tokens import Identity
 from dataspace.outbound import outbound_client
+from dataspace.tls import ca_of_environment
 from ledger.checkpoint import verify_checkpoint
 from ledger.entry import EntryType, SealedEntry, open_entry
 from ledger.merkle import leaf_hash, verify_inclusion
@@ -85,13 +86,12 @@ class Verified:
         }
 
 
-def signer_of(identity: Identity) -> Signer:
-    """Signs statements with a node's key."""
+def signer_of(identity: Callable[[], Identity]) -> Signer:
+    """Signs statements with the key that a node has in use when it signs."""
 
     def sign(payload: bytes, typ: str) -> str:
-        return sign_compact(
-            payload, identity.key, identity.kid, "Ed25519", typ=typ, limit=MAX_STATEMENT_BYTES
-        )
+        own = identity()
+        return sign_compact(payload, own.key, own.kid, own.alg, typ=typ, limit=MAX_STATEMENT_BYTES)
 
     return sign
 
@@ -111,10 +111,9 @@ def verify_statements(
     list the key; `local` allows one served on this machine.
     """
     file = _parsed(path)
-    try:
-        key = OKPKey.import_key(dict(file.key))
-    except (JoseError, ValueError) as err:
-        raise ProtocolViolation("the file's key is no Ed25519 public key") from err
+    key = read_jwk(dict(file.key))
+    if key is None:
+        raise ProtocolViolation("the file's key is no public key for signatures known here")
     parts = {
         typ: text
         for typ, text in (
@@ -164,7 +163,7 @@ def _parsed(path: Path) -> StatementFile:
         ) from err
 
 
-def _opened(text: str, typ: str, key: OKPKey) -> tuple[str, Any]:
+def _opened(text: str, typ: str, key: VerificationKey) -> tuple[str, Any]:
     header, _ = read_compact(text, typ=typ, what="statement", limit=MAX_STATEMENT_BYTES)
     did = header["kid"].partition("#")[0]
     payload = open_compact(
@@ -196,7 +195,7 @@ def _known(
         return "pinned"
     if not online:
         return None
-    with outbound_client() as http:
+    with outbound_client(ca_of_environment(), AddressPolicy(local)) as http:
         listed = {key.thumbprint() for key in Resolver(http, local=local).keys(did)}
     if thumbprint not in listed:
         raise ProtocolViolation(

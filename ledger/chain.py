@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from eth_account import Account
@@ -84,7 +85,8 @@ class Registry:
 
     `private_key` (0x-hexadecimal) is needed to send. `gas_price` in wei makes legacy
     transactions at that price, which free-gas consortium chains want (0); otherwise EIP-1559.
-    `poa` accepts the longer header of proof-of-authority chains.
+    `poa` accepts the longer header of proof-of-authority chains. An https endpoint is known by the
+    authorities in the PEM file `ca`, else by those that come with `requests`.
     """
 
     def __init__(
@@ -95,11 +97,12 @@ class Registry:
         private_key: str | None = None,
         poa: bool = False,
         gas_price: int | None = None,
+        ca: Path | None = None,
     ) -> None:
         self.address = to_checksum_address(address)
         self._account = None if private_key is None else _account(private_key)
         self._gas_price = gas_price
-        self._web3 = _connect(rpc_url, poa)
+        self._web3 = _connect(rpc_url, poa, ca)
         self._contract: Any = self._web3.eth.contract(address=self.address, abi=load_artefact().abi)
 
     @classmethod
@@ -110,18 +113,18 @@ class Registry:
         *,
         poa: bool = False,
         gas_price: int | None = None,
+        ca: Path | None = None,
     ) -> str:
         """Put a new contract on the chain; returns its address. The deployer is its registrar."""
-        sender = cls(
-            rpc_url, f"0x{'00' * 20}", private_key=private_key, poa=poa, gas_price=gas_price
-        )
+        nowhere = f"0x{'00' * 20}"
+        sender = cls(rpc_url, nowhere, private_key=private_key, poa=poa, gas_price=gas_price, ca=ca)
         prepared = sender._prepare({"data": load_artefact().bytecode})
         receipt = sender._send(prepared)
         with translated():
             address = sender._web3.eth.get_transaction_receipt(HexStr(receipt.hash))[
                 "contractAddress"
             ]
-        cls(rpc_url, str(address), poa=poa).verify_code()
+        cls(rpc_url, str(address), poa=poa, ca=ca).verify_code()
         return str(address)
 
     # Writing
@@ -350,11 +353,14 @@ class Registry:
         return ChainRefused("Reverted", f"{transaction_hash} was mined and failed")
 
 
-def _connect(rpc_url: str, poa: bool) -> Web3:
+def _connect(rpc_url: str, poa: bool, ca: Path | None) -> Web3:
+    asked: dict[str, Any] = {"timeout": (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)}
+    if ca is not None:
+        asked["verify"] = str(ca.expanduser())
     web3 = Web3(
         HTTPProvider(
             rpc_url,
-            request_kwargs={"timeout": (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)},
+            request_kwargs=asked,
             # When to try again is the caller's business: a process with a due time.
             exception_retry_configuration=None,
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Any
 
-import httpx2
 import typer
 
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
 from dataspace.errors import InputRejected
+from dataspace.outbound import outbound_client
 from dataspace.settings import Home, ParticipantKind, create_home, free_port
 
 app = typer.Typer()
@@ -70,7 +70,7 @@ def init(
     if regulator:
         from dataspace.regulator import join_as_regulator
 
-        with httpx2.Client(trust_env=False) as http:
+        with outbound_client(made.settings.tls_ca) as http:
             join_as_regulator(made, http)
 
     def render() -> None:
@@ -152,5 +152,5 @@ def _did(home: Home) -> str:
     from dataspace.identity.did import did_of_key, did_of_url
 
     if home.settings.url is None:
-        return did_of_key(home.signing_key().public_key())
+        return did_of_key(home.signing_key().jwk)
     return did_of_url(home.settings.url)

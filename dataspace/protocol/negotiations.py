@@ -57,6 +57,7 @@ DEADLINE_S = 900.0
 PERSON_DEADLINE_S = 14 * 86400.0
 # Offers nobody asked for are read by people; one provider may not bury the others' under its own.
 MAX_UNASKED_OFFERS = 16
+_OPEN = [state.value for state in NegotiationState if state not in TERMINAL]
 BEGIN_REACTION = "negotiation-requested"
 STEP_REACTION = "negotiation-message"
 
@@ -124,6 +125,7 @@ class Negotiations:
             return as_message(existing)
         if message.callback_address is None:
             raise ProtocolViolation("callbackAddress: the first request must say where to answer")
+        self._verify_room(tx, peer)
         dataset = self._offered(tx, message.offer)
         row = self._new_row(
             Party.PROVIDER, peer, message.consumer_pid, message.callback_address, dataset.id
@@ -131,6 +133,20 @@ class Negotiations:
         row.state = next_state(None, Party.CONSUMER, NegotiationMessage.REQUEST)
         row.offer = message.offer.to_json()
         return self._received_first(tx, row)
+
+    def _verify_room(self, tx: Session, peer: Member) -> None:
+        """Whether this consumer may begin another one; raises Unavailable."""
+        most = self._node.home.settings.max_open_negotiations
+        unfinished = select(func.count()).where(
+            NegotiationRow.peer == peer.did,
+            NegotiationRow.role == Party.PROVIDER.value,
+            col(NegotiationRow.state).in_(_OPEN),
+        )
+        if tx.exec(unfinished).one() >= most:
+            raise Unavailable(
+                f"{most} of your negotiations are open here already",
+                remedy="finish or end some, then ask again",
+            )
 
     def receive_offer(
         self, tx: Session, peer: Member, message: dsp.ContractOfferMessage

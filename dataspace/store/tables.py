@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     Index,
     Integer,
@@ -40,6 +41,11 @@ def _json(*, nullable: bool = False) -> Any:
 def _json_list() -> Any:
     # Rows of an earlier version have an empty one.
     return Column(JSON, nullable=False, server_default="[]")
+
+
+def _long(**how: Any) -> Any:
+    """A count that goes on for as long as the node lives. SQLite's only integer has 64 bits."""
+    return Column(BigInteger().with_variant(Integer, "sqlite"), **how)
 
 
 class Versioned(SQLModel):
@@ -137,7 +143,11 @@ class NegotiationRow(Versioned, table=True):
     created_at: float
     updated_at: float
     # A peer that repeats its first message gets the negotiation it already has.
-    __table_args__ = (UniqueConstraint("role", "peer", "peer_pid"),)
+    # How many one peer has open is counted with each first message.
+    __table_args__ = (
+        UniqueConstraint("role", "peer", "peer_pid"),
+        Index("ix_negotiation_peer_state", "peer", "state"),
+    )
 
 
 class AgreementRow(Versioned, table=True):
@@ -225,6 +235,8 @@ class ComputationRow(Versioned, table=True):
     attachment: str | None = None
     # How often the role was begun; a restart begins it again.
     attempt: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+    # The replica that runs the role, or has the key in its memory; "" while any may begin it.
+    replica: str = Field(default="", sa_column_kwargs={"server_default": ""})
     reason: str | None = None
     clause: str | None = None
     remedy: str | None = None
@@ -236,15 +248,33 @@ class ComputationRow(Versioned, table=True):
     finished_at: float | None = None
 
 
+class ReplicaRow(SQLModel, table=True):
+    """A process that serves this node beside others on one database.
+
+    `life` is another each time it starts; `beats` grows while it lives, so that others need no
+    common clock to see that it does. `address` is where the others reach it.
+    """
+
+    __tablename__: ClassVar[Any] = "replica"
+    name: str = Field(primary_key=True)
+    life: str
+    address: str
+    beats: int = Field(default=0, sa_column=_long(nullable=False))
+    draining: bool = False
+    started_at: float
+
+
 class ProcessRow(Versioned, table=True):
     """Work that must happen: a delivery, a decision, a run, an anchor. The outbox is part of it.
 
-    `ready` rows are due at `due_at`; while a worker holds the lease nobody else takes them. `lane`
-    orders rows: one row of a lane does not start before the earlier ones are done.
+    `ready` rows are due at `due_at`; while the replica `leased_by` holds the lease nobody else
+    takes them. `attempts` counts the leases, and so tells an outcome of this one from a late one of
+    an earlier. `lane` orders rows: one row of a lane does not start before the earlier ones are
+    done.
     """
 
     __tablename__: ClassVar[Any] = "process"
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, sa_column=_long(primary_key=True))
     kind: str
     subject: str
     lane: str = ""
@@ -254,6 +284,9 @@ class ProcessRow(Versioned, table=True):
     state: str = "ready"
     due_at: float
     lease_until: float = 0.0
+    leased_by: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    # The only replica that can do it, because of what it has in memory; "" where any can.
+    bound_to: str = Field(default="", sa_column_kwargs={"server_default": ""})
     attempts: int = 0
     give_up_at: float
     last_error: str | None = None
@@ -270,6 +303,8 @@ class ReceivedRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "received"
     peer: str = Field(primary_key=True)
     message_id: str = Field(primary_key=True)
+    # SHA-256 of where it was sent and what it said; an earlier version kept none.
+    message_h: str | None = None
     status: int
     body: str = Field(sa_column=Column(Text, nullable=False))
     received_at: float
@@ -289,7 +324,7 @@ class LogStateRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "log_state"
     id: int = Field(default=1, primary_key=True)
-    size: int = 0
+    size: int = Field(default=0, sa_column=_long(nullable=False))
 
 
 class LogNodeRow(SQLModel, table=True):
@@ -297,7 +332,7 @@ class LogNodeRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "log_node"
     level: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
-    position: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    position: int = Field(sa_column=_long(primary_key=True, autoincrement=False))
     value: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
@@ -305,7 +340,7 @@ class EntryRow(SQLModel, table=True):
     """An evidence entry: its commitment for ever, its body and salt until they are erased."""
 
     __tablename__: ClassVar[Any] = "entry"
-    position: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    position: int = Field(sa_column=_long(primary_key=True, autoincrement=False))
     commitment: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     body: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
     salt: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
@@ -315,7 +350,7 @@ class CheckpointRow(Versioned, table=True):
     """A signed checkpoint and how far its anchoring has come."""
 
     __tablename__: ClassVar[Any] = "checkpoint"
-    size: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    size: int = Field(sa_column=_long(primary_key=True, autoincrement=False))
     root: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     note: str = Field(sa_column=Column(Text, nullable=False))
     transaction: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
@@ -332,10 +367,10 @@ class WitnessedRow(Versioned, table=True):
     origin: str
     peer: str
     vkey: str
-    size: int = 0
+    size: int = Field(default=0, sa_column=_long(nullable=False))
     root: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
     note: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
-    cosigned_size: int = 0
+    cosigned_size: int = Field(default=0, sa_column=_long(nullable=False))
 
 
 class ParticipantRow(SQLModel, table=True):
@@ -350,6 +385,56 @@ class ParticipantRow(SQLModel, table=True):
     account: str | None = None
     credential: str = Field(sa_column=Column(Text, nullable=False))
     joined_at: float
+    # active, suspended or revoked (`dataspace.identity.standing`), since when, and why.
+    standing: str = Field(default="active", sa_column_kwargs={"server_default": "active"})
+    standing_at: float | None = None
+    standing_reason: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+
+
+class CredentialStatusRow(SQLModel, table=True):
+    """Operator only: the place of a credential in the status lists. Kept for ever, so that no place
+    is given twice."""
+
+    __tablename__: ClassVar[Any] = "credential_status"
+    list_number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    position: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    did: str = Field(index=True)
+    issued_at: float
+    expires_at: float
+
+
+class StatusListRow(SQLModel, table=True):
+    """The newest status list of an address that this node was given, as its operator signed it."""
+
+    __tablename__: ClassVar[Any] = "status_list"
+    url: str = Field(primary_key=True)
+    text: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class KnownStatusRow(SQLModel, table=True):
+    """Where the status of a member's credential is to be read, of the credential seen last: what is
+    decided while the member is not at the door is decided by it."""
+
+    __tablename__: ClassVar[Any] = "known_status"
+    did: str = Field(primary_key=True)
+    entries: list[dict[str, Any]] = Field(sa_column=_json())
+    expires_at: float
+
+
+class SigningKeyRow(Versioned, table=True):
+    """A key of this node's identity, by its thumbprint (RFC 7638): the public part, and where it
+    stands (`dataspace.identity.key_states`)."""
+
+    __tablename__: ClassVar[Any] = "signing_key"
+    thumbprint: str = Field(primary_key=True)
+    algorithm: str
+    jwk: dict[str, Any] = Field(sa_column=_json())
+    state: str
+    announced_at: float
+    used_at: float | None = None
+    replaced_at: float | None = None
+    retired_at: float | None = None
+    withdrawn_at: float | None = None
 
 
 class InvitationRow(SQLModel, table=True):
@@ -459,8 +544,164 @@ class ErasureRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "erasure"
     id: str = Field(primary_key=True)
     certificate: str = Field(sa_column=Column(Text, nullable=False))
-    log_index: int
+    log_index: int = Field(sa_column=_long(nullable=False))
     erased_at: float
+
+
+class AccessKeyRow(Versioned, table=True):
+    """A key with which somebody uses this node. The key itself is kept nowhere; `digest` is its
+    SHA-256. `person` is who holds it: two keys of one person are one pair of eyes."""
+
+    __tablename__: ClassVar[Any] = "access_key"
+    # What the key begins with after its mark, so that it is recognised.
+    id: str = Field(primary_key=True)
+    name: str
+    person: str
+    role: str
+    digest: str
+    created_at: float
+    created_by: str
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    revoked_by: str | None = None
+    # To the hour.
+    last_used_at: float | None = None
+
+
+class ActRow(SQLModel, table=True):
+    """An administrative act and who did it. The evidence log has only its salted digest, in entry
+    `log_index`; without the salt nobody can say what that entry is about."""
+
+    __tablename__: ClassVar[Any] = "act"
+    log_index: int = Field(sa_column=_long(primary_key=True, autoincrement=False))
+    record: dict[str, Any] = Field(sa_column=_json())
+    salt: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class HeldRequestRow(Versioned, table=True):
+    """An act that waits for a second person, as it was asked for. `state`: waiting, done, declined
+    or expired."""
+
+    __tablename__: ClassVar[Any] = "held_request"
+    id: str = Field(primary_key=True)
+    permission: str
+    method: str
+    path: str
+    query: str = ""
+    content_type: str = ""
+    body: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    person: str
+    credential: str
+    roles: list[str] = Field(default_factory=list, sa_column=_json_list())
+    asked_at: float
+    expires_at: float
+    state: str = "waiting"
+    decided_by: str | None = None
+    decided_at: float | None = None
+
+
+class ApprovalRow(SQLModel, table=True):
+    """One person's approval of a negotiation in one of its rounds."""
+
+    __tablename__: ClassVar[Any] = "approval"
+    negotiation: str = Field(primary_key=True)
+    round: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    # As names of persons are compared.
+    person_key: str = Field(primary_key=True)
+    person: str
+    credential: str
+    approved_at: float
+
+
+class FederatedNodeRow(Versioned, table=True):
+    """A participant whose catalogue is read for the federated one, and how that went."""
+
+    __tablename__: ClassVar[Any] = "federated_node"
+    did: str = Field(primary_key=True)
+    kind: str
+    name: str
+    datasets: int = 0
+    tried_at: float | None = None
+    # When its catalogue was read whole for the last time; None: never yet.
+    read_at: float | None = None
+    error: str | None = None
+
+
+class FederatedDatasetRow(SQLModel, table=True):
+    """A dataset as its provider showed it to this node, and what searches look up in it.
+
+    `text` is that of `contracts.filters.searched_text`; `themes` and `divisions` are names between
+    bars.
+    """
+
+    __tablename__: ClassVar[Any] = "federated_dataset"
+    provider: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    document: str = Field(sa_column=Column(Text, nullable=False))
+    digest: str
+    text: str = Field(sa_column=Column(Text, nullable=False))
+    themes: str = Field(sa_column=Column(Text, nullable=False))
+    divisions: str = Field(sa_column=Column(Text, nullable=False))
+    grade: str
+    first_seen_at: float
+    changed_at: float
+    seen_at: float
+
+
+class HeldCredentialRow(SQLModel, table=True):
+    """A credential that an issuer sent to this node by the claims protocol."""
+
+    __tablename__: ClassVar[Any] = "held_credential"
+    id: str = Field(primary_key=True)
+    issuer: str = Field(index=True)
+    kind: str
+    # The issuer's own name for it, if it has one.
+    credential_id: str | None = None
+    format: str
+    jwt: str = Field(sa_column=Column(Text, nullable=False))
+    expires_at: float | None = None
+    received_at: float
+
+
+class AskedCredentialRow(SQLModel, table=True):
+    """What this node asked an issuer for, and what came of it."""
+
+    __tablename__: ClassVar[Any] = "asked_credential"
+    holder_pid: str = Field(primary_key=True)
+    issuer: str = Field(index=True)
+    issuer_pid: str | None = None
+    types: list[str] = Field(sa_column=_json())
+    status: str
+    reason: str | None = Field(default=None, sa_column=Column(Text))
+    asked_at: float
+    changed_at: float
+
+
+class CredentialOfferRow(SQLModel, table=True):
+    """What an issuer said that this node could ask it for."""
+
+    __tablename__: ClassVar[Any] = "credential_offer"
+    id: str = Field(primary_key=True)
+    issuer: str = Field(index=True)
+    objects: list[dict[str, Any]] = Field(sa_column=_json())
+    offered_at: float
+
+
+class CredentialRequestRow(Versioned, table=True):
+    """Operator only: a member's request for credentials, and how far it has come.
+
+    `access` lets us write to the holder's credential service, where it gave us something for that.
+    """
+
+    __tablename__: ClassVar[Any] = "credential_request"
+    issuer_pid: str = Field(primary_key=True)
+    holder: str = Field(index=True)
+    holder_pid: str
+    objects: list[str] = Field(sa_column=_json())
+    status: str
+    reason: str | None = Field(default=None, sa_column=Column(Text))
+    access: str | None = Field(default=None, sa_column=Column(Text))
+    asked_at: float
 
 
 class BudgetRow(Versioned, table=True):

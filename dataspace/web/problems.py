@@ -6,6 +6,7 @@ same. Nothing internal goes to a peer: an unexpected error is logged and answere
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import connectors.errors
 import contracts.errors
@@ -23,6 +25,7 @@ import ledger.errors
 import privacy.errors
 from contracts import messages as dsp
 from dataspace import errors
+from dataspace.access.holding import Held
 from dataspace.protocol import BASE, UNKNOWN_PID
 
 log = structlog.get_logger("dataspace.web")
@@ -33,9 +36,11 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
     errors.Denied: HTTPStatus.FORBIDDEN,
     errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Unsupported: HTTPStatus.NOT_IMPLEMENTED,
     errors.SessionClosed: HTTPStatus.GONE,
     errors.Superseded: HTTPStatus.CONFLICT,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     connectors.errors.ConnectorError: HTTPStatus.BAD_REQUEST,
     connectors.errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     contracts.errors.InputRejected: HTTPStatus.BAD_REQUEST,
@@ -72,7 +77,9 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _answer)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(ValidationError, _answer_validation)
+    app.add_exception_handler(Held, _answer_held)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(Exception, _answer_unexpected)
 
 
@@ -81,6 +88,9 @@ def _answer(request: Request, err: Exception) -> Response:
     remedy = getattr(err, "remedy", None) or DEFAULT_REMEDY.get(status)
     extra = {"clause": err.clause} if isinstance(err, errors.Denied) and err.clause else {}
     headers = {}
+    if isinstance(err, errors.TooManyRequests):
+        extra["limit"] = err.limit
+        headers["retry-after"] = str(math.ceil(err.after_s))
     if status is HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
@@ -97,11 +107,37 @@ def _answer_validation(request: Request, err: Exception) -> Response:
     return _problem(request, HTTPStatus.BAD_REQUEST, sentence, "correct the field and send again")
 
 
+def _answer_held(request: Request, err: Exception) -> Response:
+    """Not refused and not done: it waits for a second person."""
+    assert isinstance(err, Held)
+    body = {
+        "status": "held",
+        "request": err.request,
+        "permission": err.permission,
+        "expires_at": err.expires_at,
+        "detail": err.sentence,
+        "remedy": err.remedy,
+    }
+    return JSONResponse(body, HTTPStatus.ACCEPTED, headers={"held-request": err.request})
+
+
 def _answer_http(request: Request, err: Exception) -> Response:
     assert isinstance(err, HTTPException)
     status = HTTPStatus(err.status_code)
     headers = dict(err.headers or {})
     return _problem(request, status, str(err.detail), DEFAULT_REMEDY.get(status), headers=headers)
+
+
+def _answer_nobody(request: Request, err: Exception) -> Response:
+    """The caller left, or was too slow, before its body had come: nobody reads this answer."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
+
+
+def refusal(
+    request: Request, status: HTTPStatus, sentence: str, remedy: str, headers: dict[str, str]
+) -> Response:
+    """The answer to a request that is refused before any route has seen it."""
+    return _problem(request, status, sentence, remedy, headers=headers)
 
 
 def _answer_unexpected(request: Request, err: Exception) -> Response:

@@ -16,10 +16,12 @@ from contracts import messages as dsp
 from contracts.profile import CONTEXT_URL, context_document
 from dataspace.access.permissions import Caller
 from dataspace.errors import ProtocolViolation, Unauthenticated
+from dataspace.identity.did import CACHE_S
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
-from dataspace.peers import earlier_answer, remember_answer
+from dataspace.peers import MessageName, earlier_answer, remember_answer
 from dataspace.protocol import BASE
+from dataspace.rates import MESSAGES, ORDERS
 from dataspace.web.access import CurrentMember, CurrentNode, For
 
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -73,9 +75,11 @@ def json_ld_context() -> JSONResponse:
 
 
 @well_known.get("/.well-known/did.json")
-def did_document(node: CurrentNode) -> dict[str, object]:
-    """This node's DID document."""
-    return node.document()
+@well_known.get("/did.json", include_in_schema=False)
+def did_document(node: CurrentNode) -> JSONResponse:
+    """This node's DID document. A did:web with a path has it at the path's own `did.json`."""
+    headers = {"cache-control": f"public, max-age={int(CACHE_S)}"}
+    return JSONResponse(node.document(), headers=headers)
 
 
 @router.get("/negotiations/{pid}")
@@ -126,17 +130,19 @@ def _take(request: Request, body: bytes, model: type[M], act: Act[M], status: in
     node: Node = request.app.state.node
     visitor = node.peers.recognise(request.headers.get("authorization"))
     did = visitor.member.did
+    # Before anything is written: what comes too often costs a signature's verification and no more.
+    node.rates.take(ORDERS if model is dsp.TransferRequestMessage else MESSAGES, did)
     try:
-        message_id = _message_id(request)
+        name = _name_of(request, did, body)
         message = dsp.parse(model, body, limit_bytes=MAX_MESSAGE_BYTES)
         with node.store.transaction() as tx:
             node.peers.spend(tx, visitor)
-            earlier = earlier_answer(tx, did, message_id)
+            earlier = earlier_answer(tx, name)
             if earlier is not None:
                 return Response(earlier.body, earlier.status, media_type=JSON)
             pid = request.path_params.get("pid", "")
             answer = act(tx, node, visitor.member, pid, message).to_bytes()
-            remember_answer(tx, did, message_id, status, answer.decode())
+            remember_answer(tx, name, status, answer.decode())
     except Unauthenticated:
         raise
     except Exception:
@@ -146,13 +152,15 @@ def _take(request: Request, body: bytes, model: type[M], act: Act[M], status: in
     return Response(answer, status, media_type=JSON)
 
 
-def _message_id(request: Request) -> str | None:
+def _name_of(request: Request, peer: str, body: bytes) -> MessageName | None:
     given = request.headers.get("message-id")
-    if given is not None and not 1 <= len(given) <= MAX_MESSAGE_ID_LETTERS:
+    if given is None:
+        return None
+    if not 1 <= len(given) <= MAX_MESSAGE_ID_LETTERS:
         raise ProtocolViolation(
             f"Message-Id: expected 1 to {MAX_MESSAGE_ID_LETTERS} letters, got {len(given)}"
         )
-    return given
+    return MessageName.of(peer, given, request.url.path, body)
 
 
 def _json(message: dsp.Document | dsp.VersionResponse) -> Response:
