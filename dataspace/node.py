@@ -21,6 +21,7 @@ from dataspace.access.registry import Keys
 from dataspace.anchoring import Anchoring
 from dataspace.catalog import Datasets
 from dataspace.chain_access import ChainAccess
+from dataspace.claims.parts import Parts
 from dataspace.computing.backend import compute_backend
 from dataspace.computing.computations import Computations
 from dataspace.computing.deciding import Deciding
@@ -70,6 +71,7 @@ from dataspace.returns import Returns
 from dataspace.rewind import Rewind
 from dataspace.rotation import Rotation
 from dataspace.settings import Home, ParticipantKind
+from dataspace.standings import MemberStandings
 from dataspace.store.engine import Store
 from dataspace.store.tables import Setting
 from dataspace.tidying import Tidying
@@ -121,6 +123,8 @@ class Node:
         account_key, self.api_key = home.account_key(), home.api_key()
         self.account_address: str = Account.from_key(account_key).address
         self.figures = Figures()
+        # In every log line of a request or a process.
+        self.log_fields = {"node": self.did, "replica": settings.replica}
         self.spans = spans_of(settings, did=self.did)
         self.store = Store(home.database_url)
         self.store.on_transaction(lambda took_s: self.figures.transaction_s.add((), took_s))
@@ -128,9 +132,7 @@ class Node:
         self.replicas = Replicas(self.store, name=settings.replica, address=home.replica_url)
         _verify_one_founder(home)
         self.keyring = Keyring(self.store, home.key_files, self.did)
-        self.http = outbound_client(
-            settings.tls_ca, settings.address_policy, heard=self._heard
-        )
+        self.http = outbound_client(settings.tls_ca, settings.address_policy, heard=self._heard)
         self.peers = peers(
             self.store, lambda: self.keyring.identity, self.http, local=settings.local
         )
@@ -165,6 +167,8 @@ class Node:
         self.delivery = Delivery(self)
         self.operators_zones = OperatorsZones(self)
         self.zones = ZoneLists(self, self.operators_zones)
+        self.standings = MemberStandings(self)
+        self.peers.standings = self.standings
         self.sharing = Sharing(self, self.operators_zones)
         self.datasets = Datasets(self)
         self.federation = Federation(self)
@@ -194,6 +198,7 @@ class Node:
         self.tidying = Tidying(self.store)
         self.rewind = Rewind(self)
         self.operator = Operator(self) if settings.founder else None
+        self.claims = Parts(self)
         self.chain = self._embedded_chain() if settings.founder and not settings.chain else None
         self.condition = Condition(self)
         self.metrics = Metrics(self)
@@ -204,7 +209,7 @@ class Node:
             me=self.replicas.name,
             figures=self.figures,
             spans=self.spans,
-            node=self.did,
+            fields=self.log_fields,
         )
 
     def start(self) -> None:
@@ -227,6 +232,7 @@ class Node:
         self.tidying.begin()
         self.versions.begin()
         self.zones.begin()
+        self.standings.begin()
         self.federation.begin()
         with self.store.transaction() as tx:
             if self.member(tx):
@@ -306,7 +312,9 @@ class Node:
 
     def document(self) -> dict[str, object]:
         """The DID document: every key of ours that is to be believed."""
-        return document_of_node(did=self.did, url=self.home.url, keys=self.keyring.listed())
+        return self.claims.describe(
+            document_of_node(did=self.did, url=self.home.url, keys=self.keyring.listed())
+        )
 
     def member(self, tx: Session) -> bool:
         """Whether this node has its membership credential."""
@@ -396,10 +404,12 @@ class Node:
             **self.tidying.handlers(),
             **self.versions.handlers(),
             **self.zones.handlers(),
+            **self.standings.handlers(),
             **self.federation.handlers(),
             **self.rotation.handlers(),
             **self.key_change.handlers(),
             **self.witnessing.handlers(),
+            **self.claims.handlers(),
             **(self.operator.handlers() if self.operator else {}),
         }
 

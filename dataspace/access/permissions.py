@@ -35,6 +35,8 @@ class Caller(StrEnum):
     PERSON = "person in a vault"
     # Holds the token of one transfer.
     TRANSFER = "party of a transfer"
+    # Another process of this node, on the same database.
+    REPLICA = "replica of this node"
     ANYBODY = "anybody"
 
 
@@ -89,6 +91,8 @@ class Permission(StrEnum):
     EVIDENCE_ERASE = "evidence.erase"
     KEY_ROTATE = "key.rotate"
     SPACE_JOIN = "space.join"
+    CREDENTIAL_READ = "credential.read"
+    CREDENTIAL_ASK = "credential.ask"
     MEMBER_READ = "member.read"
     MEMBER_INVITE = "member.invite"
     MEMBER_REVOKE = "member.revoke"
@@ -102,6 +106,7 @@ class Permission(StrEnum):
     ACCESS_REVOKE = "access.revoke"
     REQUEST_READ = "request.read"
     REQUEST_DECIDE = "request.decide"
+    REQUEST_DECLINE = "request.decline"
     ACT_READ = "act.read"
     SELF_READ = "self.read"
 
@@ -133,6 +138,7 @@ def _rules() -> dict[Permission, Rule]:
                 Permission.AGREEMENT_READ,
                 Permission.TRANSFER_READ,
                 Permission.RETURN_READ,
+                Permission.CREDENTIAL_READ,
                 Permission.MEMBER_READ,
                 Permission.ZONE_READ,
                 Permission.REQUEST_READ,
@@ -169,6 +175,7 @@ def _rules() -> dict[Permission, Rule]:
                 Permission.EVIDENCE_ERASE,
                 Permission.KEY_ROTATE,
                 Permission.SPACE_JOIN,
+                Permission.CREDENTIAL_ASK,
                 Permission.MEMBER_INVITE,
                 Permission.MEMBER_REVOKE,
                 Permission.ZONE_CREATE,
@@ -199,7 +206,11 @@ def _rules() -> dict[Permission, Rule]:
                 Permission.NEGOTIATION_COUNTER,
                 Permission.REQUEST_DECIDE,
             ),
-            (Role.OWNER, Role.STEWARD, Role.APPROVER): (Permission.NEGOTIATION_END,),
+            # Whoever asked may take it back.
+            (Role.OWNER, Role.STEWARD, Role.APPROVER): (
+                Permission.NEGOTIATION_END,
+                Permission.REQUEST_DECLINE,
+            ),
         },
     }
     return {
@@ -215,6 +226,7 @@ RULES: Final[Mapping[Permission, Rule]] = MappingProxyType(_rules())
 NEVER_HELD: Final = frozenset(
     {
         Permission.REQUEST_DECIDE,
+        Permission.REQUEST_DECLINE,
         Permission.NEGOTIATION_DECIDE,
         Permission.NEGOTIATION_COUNTER,
         Permission.NEGOTIATION_END,

@@ -1,36 +1,43 @@
 """The command line. Every command teaches by --help, prints JSON with --json, and ends with 0, or
 with 1 and one sentence and its remedy on stderr; 2 is a wrong command line, 3 a refused use, 4 a
-negotiation that waits for a person.
+negotiation or an act that waits for a person.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dataspace import __version__
 from dataspace.cli import (
+    access_commands,
     agreement_commands,
     audit_commands,
     collect_command,
     computation_commands,
     compute_command,
+    config_commands,
     consent_commands,
     dataset_commands,
+    finding_commands,
     log_commands,
+    maintenance_commands,
     negotiation_commands,
     node_commands,
     policy_commands,
+    recovery_commands,
     return_commands,
     source_commands,
+    status_commands,
     transfer_commands,
     use_commands,
     vault_commands,
     version_commands,
     zone_commands,
 )
-from dataspace.cli.shared import out
+from dataspace.cli.shared import out, use_key_file
 
 app = typer.Typer(
     name="dataspace",
@@ -42,7 +49,9 @@ app = typer.Typer(
 # In the order in which a newcomer meets them.
 for _commands in (
     node_commands.app,
+    status_commands.app,
     dataset_commands.app,
+    finding_commands.app,
     use_commands.app,
     compute_command.app,
 ):
@@ -61,15 +70,30 @@ app.add_typer(consent_commands.app, name="consent")
 app.add_typer(vault_commands.app, name="vault")
 app.add_typer(vault_commands.erasure_app, name="erasure")
 app.add_typer(zone_commands.app, name="zone")
+log_commands.app.add_typer(recovery_commands.app)
+app.add_typer(config_commands.app, name="config")
 app.add_typer(log_commands.app, name="log")
+app.add_typer(maintenance_commands.app)
+app.add_typer(maintenance_commands.backup_app, name="backup")
 app.add_typer(audit_commands.app, name="audit")
+app.add_typer(access_commands.app, name="access")
 
 
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--key-file",
+            envvar="DATASPACE_API_KEY_FILE",
+            help="use the key in this file, not the home's own (or set DATASPACE_API_KEY)",
+        ),
+    ] = None,
 ) -> None:
+    if key_file is not None:
+        use_key_file(context, key_file)
     if version:
         out.print(__version__)
         raise typer.Exit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -15,9 +16,10 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from dataspace.client import ApiError, Failed, Refused, Waiting
+from dataspace.client import ApiError, Failed, HeldBack, Refused, Waiting
 from dataspace.errors import SHOWN, InputRejected
 
+KEY_VARIABLE = "DATASPACE_API_KEY"
 EXIT_ERROR, EXIT_REFUSED, EXIT_WAITING = 1, 3, 4
 
 out = Console(emoji=False)
@@ -54,6 +56,12 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             say(f"waiting: {waiting.sentence}", console=err)
             say(f"  look again: dataspace negotiation show {waiting.negotiation}", console=err)
             raise typer.Exit(EXIT_WAITING) from waiting
+        except HeldBack as held:
+            say(f"waiting: {held.sentence}", console=err)
+            say(
+                f"  another owner or approver: dataspace access approve {held.request}", console=err
+            )
+            raise typer.Exit(EXIT_WAITING) from held
         except (ApiError, Failed, TimeoutError, *SHOWN) as error:
             _complain("error", str(error), getattr(error, "remedy", None))
             raise typer.Exit(EXIT_ERROR) from error
@@ -95,6 +103,25 @@ def named_values(texts: list[str] | None) -> dict[str, Any]:
         except ValueError:
             named[name] = value
     return named
+
+
+def use_key_file(context: typer.Context, path: Path) -> None:
+    """Have the command use the key in a file in place of the home's own."""
+    before = os.environ.get(KEY_VARIABLE)
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(KEY_VARIABLE, None)
+        else:
+            os.environ[KEY_VARIABLE] = before
+
+    try:
+        os.environ[KEY_VARIABLE] = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError, ValueError):
+        _complain("error", f"the key file {path} cannot be read", "check its name and permissions")
+        raise typer.Exit(EXIT_ERROR) from None
+    # Commands may run one after the other in one process.
+    context.call_on_close(restore)
 
 
 def show(value: Any, as_json: bool, render: Callable[[], None]) -> None:

@@ -5,60 +5,61 @@
 
 `Needs` refuses whoever lacks the permission. `For` only declares: members, people and holders of a
 transfer's token prove themselves to the parameter that needs to know them (`CurrentMember`, …).
-A route that declares nothing, or twice, keeps the application from being made (`declarations`).
+A route that declares nothing, or twice, keeps the application from being made
+(`dataspace.web.declarations`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from types import MappingProxyType
+from http import HTTPStatus
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.dependencies.models import Dependant
-from fastapi.openapi.utils import get_openapi
-from fastapi.routing import iter_route_contexts
+import structlog
+from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.routing import Route
+from sqlalchemy import event
+from sqlmodel import Session
+from starlette.concurrency import run_in_threadpool
 
-from dataspace.access.permissions import RULES, Caller, Permission, may
-from dataspace.access.principal import Principal
-from dataspace.errors import Denied, NotFound
+from dataspace.access.acts import Act
+from dataspace.access.attempts import MINUTE_S
+from dataspace.access.gate import Access
+from dataspace.access.holding import Approved, Asked, Held
+from dataspace.access.permissions import RULES, Caller, Permission, is_act, may
+from dataspace.access.principal import HOME, Principal
+from dataspace.errors import Denied, NotFound, Unauthenticated
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.operator import Operator
+from dataspace.protocol import BASE
+from dataspace.rates import CATALOGUES, MESSAGES
 from dataspace.settings import ParticipantKind
+from dataspace.store.engine import Store
+
+log = structlog.get_logger("dataspace.access")
+
+# Frames have their own limit, that of the computation; a catalogue costs more than a message.
+FRAMES, CATALOGUE = "/compute/", f"{BASE}/catalog/"
 
 
 def _bearer(name: str, description: str) -> HTTPBearer:
     return HTTPBearer(scheme_name=name, description=description, auto_error=False)
 
 
-_owner_side = _bearer(
+OWNER_SCHEME = _bearer(
     "accessKey", "a key of this node, or an access token of its identity provider"
 )
-_member = _bearer("memberToken", "a participant's self-issued token, good for one request")
-_person = _bearer("accessCode", "the access code of a person in a vault")
-_transfer = _bearer("transferToken", "the token in a transfer's data address")
-
-SCHEMES: Mapping[Caller, str | None] = MappingProxyType(
-    {
-        Caller.OWNER_SIDE: _owner_side.scheme_name,
-        Caller.MEMBER: _member.scheme_name,
-        Caller.REGULATOR: _member.scheme_name,
-        Caller.DID: _member.scheme_name,
-        Caller.PERSON: _person.scheme_name,
-        Caller.TRANSFER: _transfer.scheme_name,
-        Caller.ANYBODY: None,
-    }
-)
+MEMBER_SCHEME = _bearer("memberToken", "a participant's self-issued token, good for one request")
+PERSON_SCHEME = _bearer("accessCode", "the access code of a person in a vault")
+TRANSFER_SCHEME = _bearer("transferToken", "the token in a transfer's data address")
 
 _Given = HTTPAuthorizationCredentials | None
-OwnerCredentials = Annotated[_Given, Depends(_owner_side)]
-MemberCredentials = Annotated[_Given, Depends(_member)]
-PersonCredentials = Annotated[_Given, Depends(_person)]
-TransferCredentials = Annotated[_Given, Depends(_transfer)]
+OwnerCredentials = Annotated[_Given, Depends(OWNER_SCHEME)]
+MemberCredentials = Annotated[_Given, Depends(MEMBER_SCHEME)]
+PersonCredentials = Annotated[_Given, Depends(PERSON_SCHEME)]
+TransferCredentials = Annotated[_Given, Depends(TRANSFER_SCHEME)]
 
 
 async def node_of(request: Request) -> Node:
@@ -78,7 +79,9 @@ class Declaration:
 
 
 @dataclass(frozen=True)
-class _For:
+class Announced:
+    """The dependency of a route that only says whom it is for."""
+
     declaration: Declaration
 
     async def __call__(self) -> None:
@@ -86,26 +89,126 @@ class _For:
 
 
 @dataclass(frozen=True)
-class _Guard:
+class Guard:
+    """Lets in whoever has the permission."""
+
     declaration: Declaration
 
     async def __call__(
         self, request: Request, node: CurrentNode, credentials: OwnerCredentials
     ) -> None:
         assert self.declaration.permission is not None
-        principal = node.access.recognise(credentials.credentials if credentials else "")
-        verify_permission(principal, self.declaration.permission)
-        request.state.principal = principal
+        await admit(request, node, credentials, self.declaration.permission)
+
+
+@dataclass(frozen=True)
+class ActGuard:
+    """As `Guard`, for what is recorded with the person who does it: in the transaction of the first
+    change, or alone where there is none in the node's database. What needs two persons is held."""
+
+    declaration: Declaration
+
+    async def __call__(
+        self, request: Request, node: CurrentNode, credentials: OwnerCredentials
+    ) -> AsyncIterator[None]:
+        permission, access = self.declaration.permission, node.access
+        assert permission is not None
+        principal = await admit(request, node, credentials, permission)
+        approved = approved_in(request)
+        act = Act(
+            principal,
+            permission,
+            request.method,
+            request.url.path,
+            approved_by=approved.approver.person if approved else None,
+        )
+        if permission in access.two_persons and approved is None:
+            asked = await asked_in(request)
+            raise Held(await run_in_threadpool(access.requests.hold, act, asked))
+        recorder = _Recorder(access, act, approved)
+        with node.store.accompanied(recorder):
+            yield
+        if not recorder.recorded:
+            await run_in_threadpool(recorder.record_alone, node.store)
+
+
+class _Recorder:
+    """Writes an act once, whichever transaction of its request is the first to be committed."""
+
+    def __init__(self, access: Access, act: Act, approved: Approved | None) -> None:
+        self.recorded = False
+        self._access = access
+        self._act = act
+        self._approved = approved
+
+    def __call__(self, tx: Session) -> None:
+        if self.recorded:
+            return
+        self._access.acts.write(tx, self._act)
+        if self._approved is not None:
+            self._access.requests.settle(tx, self._approved)
+        event.listen(tx, "after_commit", self._committed, once=True)
+
+    def record_alone(self, store: Store) -> None:
+        with store.transaction() as tx:
+            self(tx)
+
+    def _committed(self, _: object) -> None:
+        self.recorded = True
 
 
 def For(caller: Caller) -> Any:
     """Declares whom a route is for."""
-    return Depends(_For(Declaration(caller)))
+    return Depends(Announced(Declaration(caller)))
 
 
 def Needs(permission: Permission) -> Any:
     """Declares what a route for the owner's side needs, and refuses who lacks it."""
-    return Depends(_Guard(Declaration(Caller.OWNER_SIDE, permission)))
+    declaration = Declaration(Caller.OWNER_SIDE, permission)
+    if is_act(permission):
+        # It ends before the answer is sent: what could not be recorded was not done.
+        return Depends(ActGuard(declaration), scope="function")
+    return Depends(Guard(declaration))
+
+
+async def admit(
+    request: Request,
+    node: Node,
+    credentials: HTTPAuthorizationCredentials | None,
+    permission: Permission,
+) -> Principal:
+    """Who calls, once that and their permission are verified.
+
+    Raises Unauthenticated, Denied, or 429 for an address that has failed too often. Whoever proves
+    who they are is let in however often others at the same address have failed.
+    """
+    approved = approved_in(request)
+    if approved is not None:
+        principal = approved.asker
+    else:
+        given = credentials.credentials if credentials else ""
+        try:
+            # The home's own key, the one that programs use, costs no thread and no query.
+            at_home = node.access.is_home_key(given)
+            principal = HOME if at_home else await run_in_threadpool(node.access.recognise, given)
+        except Unauthenticated as err:
+            _count_failure(request, node, err)
+            raise
+    request.state.principal = principal
+    verify_permission(principal, permission)
+    return principal
+
+
+def _count_failure(request: Request, node: Node, err: Unauthenticated) -> None:
+    address, attempts = request.client.host if request.client else "", node.access.attempts
+    log.info("a caller was not recognised", address=address, reason=err.sentence)
+    if not attempts.allow(address):
+        raise HTTPException(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "too many wrong keys from this address; wait a minute",
+            {"retry-after": str(int(MINUTE_S))},
+        ) from err
+    attempts.failed(address)
 
 
 def verify_permission(principal: Principal, permission: Permission) -> None:
@@ -118,13 +221,44 @@ def verify_permission(principal: Principal, permission: Permission) -> None:
         )
 
 
+# Where a request is carried out that somebody else approved. Only this process can put it there:
+# a scope is made by the server, and headers have their own place in it.
+APPROVED = "dataspace.approved"
+
+
+def approved_in(request: Request) -> Approved | None:
+    """The approval under which a held request is carried out; None for a call from outside."""
+    found = request.scope.get(APPROVED)
+    return found if isinstance(found, Approved) else None
+
+
+async def asked_in(request: Request) -> Asked:
+    """The request as it came, to be carried out later."""
+    return Asked(
+        method=request.method,
+        path=request.scope["path"],
+        query=request.scope["query_string"].decode("latin-1"),
+        content_type=request.headers.get("content-type", ""),
+        body=await request.body(),
+    )
+
+
 async def principal_of(request: Request) -> Principal:
     return cast(Principal, request.state.principal)
 
 
 def member(request: Request, node: CurrentNode, _: MemberCredentials) -> Member:
     """A member of the space, by a self-issued token with its membership credential."""
-    return node.peers.authenticate(request.headers.get("authorization"))
+    caller = node.peers.authenticate(request.headers.get("authorization"))
+    path = request.url.path
+    if not path.startswith(FRAMES):
+        node.rates.take(CATALOGUES if path.startswith(CATALOGUE) else MESSAGES, caller.did)
+    return caller
+
+
+def holder(request: Request, node: CurrentNode, _: MemberCredentials) -> str:
+    """A DID, proved by a token; its holder need not be a member."""
+    return node.peers.authenticate_did(request.headers.get("authorization"))
 
 
 def regulator(caller: Annotated[Member, Depends(member)]) -> Member:
@@ -144,118 +278,8 @@ def operator_of(node: CurrentNode) -> Operator:
 
 
 CurrentMember = Annotated[Member, Depends(member)]
+CurrentDid = Annotated[str, Depends(holder)]
 CurrentRegulator = Annotated[Member, Depends(regulator)]
 CurrentOperator = Annotated[Operator, Depends(operator_of)]
 # Only on a route that `Needs` a permission.
 CurrentPrincipal = Annotated[Principal, Depends(principal_of)]
-
-
-# ---- what the routes declare ----------------------------------------------------------------
-
-# The framework's own pages: the document that declares everything else, and its two readers.
-DOCUMENTS = frozenset({"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
-
-
-class Undeclared(Exception):
-    """A route does not say, or says twice, whom it is for. A slip in this program."""
-
-
-def declarations(app: FastAPI) -> dict[tuple[str, str], Declaration]:
-    """Method and path of every route with what it declares. Raises Undeclared, naming the routes
-    that do not declare exactly one caller."""
-    found: dict[tuple[str, str], Declaration] = {}
-    wrong: list[str] = []
-    for context in iter_route_contexts(app.routes):
-        methods = sorted(context.methods or ())
-        dependant: Dependant | None = getattr(context, "dependant", None)
-        # As the OpenAPI document writes it: without the converters of its parameters.
-        path = str(getattr(context, "path_format", None) or context.path)
-        if dependant is None and isinstance(context.original_route, Route) and path in DOCUMENTS:
-            declared = [Declaration(Caller.ANYBODY)]
-        else:
-            declared = [] if dependant is None else _declared(dependant)
-        if len(declared) != 1:
-            wrong.append(f"{'/'.join(methods)} {path} declares {len(declared)} callers")
-            continue
-        found |= {(method, path): declared[0] for method in methods}
-    if wrong:
-        raise Undeclared(
-            "; ".join(wrong) + ": give each route one dependency Needs(Permission…) or For(Caller…)"
-        )
-    return found
-
-
-def _declared(dependant: Dependant) -> list[Declaration]:
-    return [
-        each.call.declaration
-        for each in dependant.dependencies
-        if isinstance(each.call, _For | _Guard)
-    ]
-
-
-def _problem(sentence: str) -> dict[str, Any]:
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {"description": sentence, "content": content}
-
-
-PROBLEM_SCHEMA: Mapping[str, Any] = MappingProxyType(
-    {
-        "title": "Problem",
-        "description": "RFC 9457 problem details, with what to do about it",
-        "type": "object",
-        "required": ["type", "title", "status", "detail"],
-        "properties": {
-            "type": {"type": "string"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-            "remedy": {"type": "string"},
-            "clause": {"type": "string"},
-        },
-    }
-)
-
-
-def describe_access(app: FastAPI) -> None:
-    """Have the OpenAPI document say of every route whom it is for, what it needs, and how it
-    refuses. Raises Undeclared for a route that says nothing."""
-    declared = declarations(app)
-
-    def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            made = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
-            )
-            parts = made.setdefault("components", {})
-            parts.setdefault("schemas", {})["Problem"] = dict(PROBLEM_SCHEMA)
-            for path, methods in made["paths"].items():
-                for method, operation in methods.items():
-                    known = declared.get((method.upper(), path))
-                    if known is not None:
-                        _describe(operation, known, path)
-            app.openapi_schema = made
-        return app.openapi_schema
-
-    app.openapi = document  # type: ignore[method-assign]
-
-
-def _describe(operation: dict[str, Any], declared: Declaration, path: str) -> None:
-    operation["x-callers"] = [declared.caller.value]
-    scheme = SCHEMES[declared.caller]
-    operation["security"] = [] if scheme is None else [{scheme: []}]
-    answers = operation.setdefault("responses", {})
-    # What comes is checked against its model, and answered as everything else that is refused.
-    if answers.pop("422", None) is not None:
-        answers.setdefault("400", _problem("what was sent is not what is expected here"))
-    if scheme is None:
-        return
-    if declared.permission is not None:
-        operation["x-permission"] = declared.permission.value
-        operation["x-roles"] = sorted(RULES[declared.permission].roles)
-    if not path.startswith("/dsp/"):
-        answers.setdefault("401", _problem("who is calling was not proved"))
-        answers.setdefault("403", _problem("the caller may not do this"))
-        answers.setdefault("429", _problem("too many failures from this address"))

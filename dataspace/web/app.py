@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,17 +11,18 @@ from starlette.types import ASGIApp
 
 from dataspace import __version__
 from dataspace.node import Node
-from dataspace.operations.notifying import READY, STOPPING, notify
 from dataspace.operations.watching import Watching
 from dataspace.web import (
     administration,
     agreements,
     catalogue,
+    claims,
     compute,
     consents,
     data,
     federation,
     management,
+    members,
     negotiations,
     operations,
     operator,
@@ -68,7 +68,8 @@ class _Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         app = SecurityHeaders(super().build_middleware_stack(), secure=self.secure)
-        return Watching(app, figures=self.node.figures, spans=self.node.spans, node=self.node.did)
+        node = self.node
+        return Watching(app, figures=node.figures, spans=node.spans, fields=node.log_fields)
 
 
 def create_app(node: Node) -> FastAPI:
@@ -77,10 +78,7 @@ def create_app(node: Node) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(node.start)
-        # The port opens with this, as uvicorn has the socket by now.
-        notify(os.environ, READY)
         yield
-        notify(os.environ, STOPPING)
         await run_in_threadpool(node.stop)
 
     app = _Application(
@@ -110,6 +108,8 @@ def create_app(node: Node) -> FastAPI:
         replica.router,
         tlog.router,
         operator.router,
+        members.router,
+        members.owner_router,
         management.router,
         administration.router,
         progress.router,
@@ -125,6 +125,8 @@ def create_app(node: Node) -> FastAPI:
         person_pages.router,
         zones.router,
         zones.owner_router,
+        claims.router,
+        claims.owner_router,
         operations.router,
     ):
         app.include_router(router)

@@ -6,27 +6,20 @@ import hmac
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
+from dataspace.access.attempts import MINUTE_S, Attempts, Clock
 from dataspace.errors import Denied, Unauthenticated
 from dataspace.vaults import Guest
 from dataspace.web.access import CurrentNode, PersonCredentials
 
 SESSION_S = 15 * 60.0
 MAX_SESSIONS = 10_000
-# Codes have 128 random bits; the limit keeps guessing from costing the node its time.
-FAILURES_A_MINUTE, FAILURES_A_MINUTE_IN_ALL = 10, 300
-MAX_ADDRESSES = 10_000
-MINUTE_S = 60.0
-
-Clock = Callable[[], float]
 
 
 @dataclass
@@ -64,38 +57,6 @@ class Sessions:
     def end(self, token: str | None) -> None:
         with self._lock:
             self._open.pop(_name(token or ""), None)
-
-
-@dataclass
-class Attempts:
-    """Failed attempts of the last minute, by address and in all."""
-
-    clock: Clock = time.monotonic
-    _failed: dict[str, deque[float]] = field(default_factory=dict)
-    _all: deque[float] = field(default_factory=deque)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def allow(self, address: str) -> bool:
-        with self._lock:
-            return self._allows(address)
-
-    def failed(self, address: str) -> None:
-        with self._lock:
-            if len(self._failed) >= MAX_ADDRESSES:
-                self._failed.pop(next(iter(self._failed)))
-            now = self.clock()
-            self._failed.setdefault(address, deque()).append(now)
-            self._all.append(now)
-
-    def _allows(self, address: str) -> bool:
-        since = self.clock() - MINUTE_S
-        mine = self._failed.get(address, deque())
-        for times in (mine, self._all):
-            while times and times[0] < since:
-                times.popleft()
-        if not mine:
-            self._failed.pop(address, None)
-        return len(mine) < FAILURES_A_MINUTE and len(self._all) < FAILURES_A_MINUTE_IN_ALL
 
 
 class Door:

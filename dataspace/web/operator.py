@@ -12,30 +12,21 @@ from dataspace.access.permissions import Caller
 from dataspace.errors import InputRejected, NotFound, Unavailable
 from dataspace.evidence import read_space
 from dataspace.membership import Admission, Application
-from dataspace.web.access import CurrentNode, CurrentOperator, For
+from dataspace.web.access import CurrentDid, CurrentNode, CurrentOperator, For
 
 router = APIRouter(tags=["operator"])
 
 
 @router.post("/operator/participants", dependencies=[For(Caller.DID)])
-def admit(
-    request: Request, node: CurrentNode, operator: CurrentOperator, application: Application
-) -> Admission:
+def admit(operator: CurrentOperator, did: CurrentDid, application: Application) -> Admission:
     """Join the space: a DID proved by token, and an invitation."""
-    did = node.peers.authenticate_did(request.headers.get("authorization"))
     return operator.admit(did, application)
 
 
 @router.post("/operator/renewals", dependencies=[For(Caller.DID)])
-def renew(request: Request, node: CurrentNode, operator: CurrentOperator) -> Admission:
+def renew(operator: CurrentOperator, did: CurrentDid) -> Admission:
     """A fresh credential for a member that proves its DID."""
-    return operator.renew(node.peers.authenticate_did(request.headers.get("authorization")))
-
-
-@router.get("/operator/participants", dependencies=[For(Caller.ANYBODY)])
-def participants(operator: CurrentOperator) -> list[dict[str, Any]]:
-    """The registry of the space's participants."""
-    return operator.participants()
+    return operator.renew(did)
 
 
 @router.get("/operator/space", dependencies=[For(Caller.ANYBODY)])

@@ -18,13 +18,14 @@ from connectors.use import Use
 from connectors.vault_import import import_records
 from connectors.vault_making import create_vault
 from contracts.errors import ProtocolViolation as ContractViolation
+from dataspace.access.attempts import FAILURES_A_MINUTE, Attempts
 from dataspace.errors import SHOWN, ProtocolViolation
 from dataspace.node import Node
 from dataspace.statements import verify_statements
 from dataspace.store.tables import EntryRow, ErasureRow
 from dataspace.vaults import purposes_in
 from dataspace.web.app import create_app
-from dataspace.web.guests import FAILURES_A_MINUTE, SESSION_S, Attempts, Sessions
+from dataspace.web.guests import SESSION_S, Sessions
 from dataspace.web.page_words import WORDS
 from ledger.entry import open_entry
 
@@ -190,8 +191,8 @@ def test_a_withdrawal_of_another_receipt_is_none(trust: Trust, tmp_path: Path) -
 
 
 def test_what_cannot_be_consented_to_is_refused_and_not_recorded(trust: Trust) -> None:
-    before = len(trust.entries())
     code = trust.code(CHILD)
+    before = len(trust.entries())
     for change, message in (
         ({"columns": ["blood"]}, "blood"),
         ({"expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),

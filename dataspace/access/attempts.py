@@ -1,0 +1,65 @@
+"""How often an address may fail to prove who is calling, before it is told to wait.
+
+Whoever proves it is never told to wait: codes and keys have 128 bits and more, so that the limit is
+there to keep guessing from costing the node its time, not to stop the guess that succeeds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+FAILURES_A_MINUTE, FAILURES_A_MINUTE_IN_ALL = 10, 300
+MAX_ADDRESSES = 10_000
+MINUTE_S = 60.0
+# Who has one address of IPv6 has all of its network.
+IPV6_NETWORK_BITS = 64
+
+Clock = Callable[[], float]
+
+
+@dataclass
+class Attempts:
+    """Failed attempts of the last minute, by address and in all."""
+
+    clock: Clock = time.monotonic
+    _failed: dict[str, deque[float]] = field(default_factory=dict)
+    _all: deque[float] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def allow(self, address: str) -> bool:
+        with self._lock:
+            return self._allows(_network(address))
+
+    def failed(self, address: str) -> None:
+        network = _network(address)
+        with self._lock:
+            if len(self._failed) >= MAX_ADDRESSES:
+                self._failed.pop(next(iter(self._failed)))
+            now = self.clock()
+            self._failed.setdefault(network, deque()).append(now)
+            self._all.append(now)
+
+    def _allows(self, network: str) -> bool:
+        since = self.clock() - MINUTE_S
+        mine = self._failed.get(network, deque())
+        for times in (mine, self._all):
+            while times and times[0] < since:
+                times.popleft()
+        if not mine:
+            self._failed.pop(network, None)
+        return len(mine) < FAILURES_A_MINUTE and len(self._all) < FAILURES_A_MINUTE_IN_ALL
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((parsed, IPV6_NETWORK_BITS), strict=False))
