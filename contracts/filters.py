@@ -116,7 +116,10 @@ class Condition(WireModel):
             raise ValueError(f"a grade is one of {', '.join(GRADE_ORDER)}")
         if self.operator is Operator.IS_PART_OF and region_code(self.values[0]) is None:
             raise ValueError("isPartOf expects a code of 2, 4, 6, 9 or 12 digits")
-        if self.operator is Operator.HAS_PART and not 0 < len(_words(self.values[0])) <= MAX_WORDS:
+        if (
+            self.operator is Operator.HAS_PART
+            and not 0 < len(normal_words(self.values[0])) <= MAX_WORDS
+        ):
             raise ValueError(f"hasPart expects one to {MAX_WORDS} words")
         return self
 
@@ -130,8 +133,8 @@ class Condition(WireModel):
         """Whether `dataset` is as the condition says."""
         found = _values_of(self.left_operand, dataset)
         if self.operator is Operator.HAS_PART:
-            text = _normal("\n".join(found))
-            return all(word in text for word in _words(self.values[0]))
+            text = normalised("\n".join(found))
+            return all(word in text for word in normal_words(self.values[0]))
         if self.operator is Operator.IS_PART_OF:
             return any(
                 compare(ValueKind.REGION, self.operator, one, self.right_operand)
@@ -196,7 +199,13 @@ _READERS: Final[Mapping[FilterField, Callable[[Dataset], Iterable[str | None]]]]
 }
 
 
-def _normal(text: str) -> str:
+def searched_text(dataset: Dataset) -> str:
+    """The text in which `ds:text` looks for words, `normalised`."""
+    return normalised("\n".join(_values_of(FilterField.TEXT, dataset)))
+
+
+def normalised(text: str) -> str:
+    """The text as `hasPart` compares it: case and width do not matter."""
     # Folding case can undo the normal form, as in the Greek and the Lithuanian alphabet.
     folded = unicodedata.normalize("NFKC", text).casefold()
     return unicodedata.normalize("NFKC", folded)
@@ -204,5 +213,6 @@ def _normal(text: str) -> str:
 
 # The same few words are looked for in every dataset.
 @lru_cache(maxsize=256)
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(_normal(text).split())
+def normal_words(text: str) -> tuple[str, ...]:
+    """The words that `hasPart` looks for, `normalised`."""
+    return tuple(normalised(text).split())

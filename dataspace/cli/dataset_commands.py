@@ -330,63 +330,6 @@ def dataset_list(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
     show(found, as_json, lambda: print_datasets(found))
 
 
-@app.command()
-@reported
-def catalog(
-    url: Annotated[str, typer.Argument(help="address of the node to look at")],
-    text: Annotated[
-        str | None, typer.Option(help="words in title, description, id or columns, any language")
-    ] = None,
-    theme: Annotated[
-        list[str] | None, typer.Option(help="its field, such as health; repeatable")
-    ] = None,
-    division: Annotated[
-        str | None, typer.Option(help="about this division or a part of it: 4403 finds 440305")
-    ] = None,
-    grade: Annotated[str | None, typer.Option(help="graded so, or less grave")] = None,
-    frequency: Annotated[
-        list[str] | None, typer.Option(help="how often it changes, such as daily; repeatable")
-    ] = None,
-    class_: Annotated[
-        list[str] | None, typer.Option("--class", help="has a column that holds this; repeatable")
-    ] = None,
-    legal_basis: Annotated[
-        list[str] | None, typer.Option(help="on this legal basis; repeatable")
-    ] = None,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(help="offered for this computation or format; repeatable"),
-    ] = None,
-    home: HomeOption = HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """The catalogue of another node: its datasets, what they allow, in plain words.
-
-    Of an option that is given several times one value is enough; all options must fit.
-
-    Example: dataspace catalog http://127.0.0.1:8001 --theme health --division 4403 --text 就诊
-    """
-    conditions = [
-        _filter("dcat:theme", "isAnyOf", theme),
-        _filter("dct:spatial", "isPartOf", division),
-        _filter("ds:grade", "lteq", grade),
-        _filter("dct:accrualPeriodicity", "isAnyOf", frequency),
-        _filter("ds:class", "isAnyOf", class_),
-        _filter("ds:legalBasis", "isAnyOf", legal_basis),
-        _filter("format", "isAnyOf", kind),
-        _filter("ds:text", "hasPart", text),
-    ]
-    with Client.of_home(home) as node:
-        found = node.catalog(url, [one for one in conditions if one is not None])
-    show(found, as_json, lambda: print_datasets(found.get("dataset", [])))
-
-
-def _filter(left: str, operator: str, right: str | list[str] | None) -> dict[str, Any] | None:
-    if not right:
-        return None
-    return {"leftOperand": left, "operator": operator, "rightOperand": right}
-
-
 def located(source: str, beside: Path = Path()) -> str:
     """A source as any directory knows it: a URL as it is, a path (in `beside`) made absolute."""
     # One letter and a colon is a Windows drive, not a scheme.
