@@ -29,7 +29,7 @@ def write_secret(path: Path, text: str) -> None:
 
     The old content stays until the new one is on the disk.
     """
-    passphrase = _passphrase()
+    passphrase = node_passphrase()
     content = _seal(text, path.name, passphrase) if passphrase else text
     fresh = path.with_name(f".{path.name}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -66,7 +66,7 @@ def _seal(text: str, name: str, passphrase: str) -> str:
 
 
 def _open(text: str, name: str) -> str:
-    passphrase = _passphrase()
+    passphrase = node_passphrase()
     if not passphrase:
         raise InputRejected(
             f"the key file {name} is encrypted",
@@ -90,14 +90,23 @@ def _key(passphrase: str, salt: bytes) -> bytes:
     )
 
 
-def _passphrase() -> str | None:
+def node_passphrase() -> str | None:
+    """The passphrase that the environment gives this process, None where it gives none."""
     path = os.environ.get("DATASPACE_PASSPHRASE_FILE")
     if path:
-        try:
-            return Path(path).read_text(encoding="utf-8").strip()
-        except OSError as err:
-            raise InputRejected(
-                "the file named by DATASPACE_PASSPHRASE_FILE cannot be read",
-                remedy="correct the path or its permissions",
-            ) from err
-    return os.environ.get("DATASPACE_PASSPHRASE")
+        return passphrase_in_file(Path(path))
+    return os.environ.get("DATASPACE_PASSPHRASE") or None
+
+
+def passphrase_in_file(path: Path) -> str:
+    """The passphrase in this file, without the newline at its end. Raises InputRejected."""
+    try:
+        passphrase = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as err:
+        raise InputRejected(
+            "the file that is said to hold the passphrase cannot be read",
+            remedy="correct DATASPACE_PASSPHRASE_FILE or --passphrase-file, or its permissions",
+        ) from err
+    if not passphrase:
+        raise InputRejected("the file that is said to hold the passphrase is empty")
+    return passphrase

@@ -122,19 +122,26 @@ class _GrownStore(_Nodes):
 
 def append_entries(tx: Session, sealed: Sequence[SealedEntry]) -> int:
     """Append these entries to the log in this transaction; returns the index of the first."""
+    return append_commitments(tx, [entry.commitment for entry in sealed], sealed)
+
+
+def append_commitments(
+    tx: Session, commitments: Sequence[bytes], shown: Sequence[SealedEntry | None]
+) -> int:
+    """`append_entries` where the content of some is not known: as if it had been erased."""
     connection = tx.connection()
-    first = Log(_GrownStore(connection, len(sealed))).extend([entry.commitment for entry in sealed])
-    if sealed:
+    first = Log(_GrownStore(connection, len(commitments))).extend(commitments)
+    if commitments:
         connection.execute(
             _ADD_ENTRIES,
             [
                 {
                     "position": first + offset,
-                    "commitment": entry.commitment,
-                    "body": entry.body,
-                    "salt": entry.salt,
+                    "commitment": commitment,
+                    "body": entry.body if entry else None,
+                    "salt": entry.salt if entry else None,
                 }
-                for offset, entry in enumerate(sealed)
+                for offset, (commitment, entry) in enumerate(zip(commitments, shown, strict=True))
             ],
         )
     return first

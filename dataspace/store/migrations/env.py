@@ -13,6 +13,9 @@ context.configure(
     target_metadata=SQLModel.metadata,
     render_as_batch=True,
     compare_type=True,
+    # All revisions in one transaction, on SQLite too: an upgrade that fails in its midst leaves the
+    # schema and the rows of before. The connection begins transactions itself.
+    transactional_ddl=True,
 )
 with context.begin_transaction():
     context.run_migrations()
