@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from sqlmodel import Session, col, select
 
-from dataspace.errors import NotFound
+from dataspace.errors import NotFound, Unavailable
 from dataspace.processes import is_scheduled, schedule
 from dataspace.store.engine import Store
 from dataspace.store.log_store import SqlNodeStore, append_entries
@@ -29,6 +29,8 @@ from ledger.note import Signer
 from ledger.proof import LogProof
 
 ANCHOR = "anchor"
+# The verifier key of the log since it was changed for the last time: a setting of the node.
+LOG_VKEY = "log.vkey"
 # An anchor waits for the chain as long as it takes: evidence is never given up.
 ANCHOR_GIVE_UP_S = 10 * 365 * 86400.0
 MAX_ENTRIES_A_PAGE = 1000
@@ -79,7 +81,20 @@ class Evidence:
         self._second_signer = second_signer
         self._actor = actor
         self._anchor_interval_s = anchor_interval_s
+        # Called where another replica has changed the log's key; the node sets it.
+        self.reload_signer: Callable[[], None] = lambda: None
         self.origin = origin
+        # Why nothing is written or signed any more, and what helps.
+        self._halted: tuple[str, str] | None = None
+
+    def halt(self, sentence: str, remedy: str) -> None:
+        """From now on write and sign nothing: the log is not what others know of it."""
+        self._halted = sentence, remedy
+
+    def _verify_not_halted(self) -> None:
+        if self._halted is not None:
+            sentence, remedy = self._halted
+            raise Unavailable(sentence, remedy=remedy)
 
     def record(
         self, tx: Session, event: EntryType, /, *, at: datetime | None = None, **fields: Any
@@ -89,6 +104,7 @@ class Evidence:
         `at` is when it happened (aware; now otherwise). `fields` are those of `ledger.entry.Entry`:
         organisations and hashes only, never a person, a query text or a row count.
         """
+        self._verify_not_halted()
         now = (at or datetime.now(UTC)).astimezone(UTC)
         entry = Entry(
             log=self.origin,
@@ -226,6 +242,10 @@ class Evidence:
         existing = tx.get(CheckpointRow, size)
         if existing is not None:
             return existing
+        self._verify_not_halted()
+        changed = tx.get(Setting, LOG_VKEY)
+        if changed is not None and changed.value != self._signer.vkey:
+            self.reload_signer()
         checkpoint, now = Checkpoint(self.origin, size, log.root()), time.time()
         signers: list[Signer] = [self._signer]
         if self._second_signer is not None:

@@ -86,6 +86,7 @@ def _checked_url(value: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(_checked_url)]
+Did = Annotated[str, Field(pattern=r"^did:[a-z0-9]+:[^\s#?/]+$", max_length=512)]
 
 
 def _checked_issuer(value: str) -> str:
@@ -212,6 +213,22 @@ class Settings(BaseSettings):
         default=(),
         max_length=64,
         description="private networks in which peers of an intranet may be called",
+    )
+    trusted_issuers: tuple[Did, ...] = Field(
+        default=(),
+        max_length=64,
+        description="issuers besides the operator whose membership credentials count here",
+    )
+    token_client_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="a program of the owner that may have self-issued tokens of this node",
+    )
+    token_client_secret_h: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of that program's secret, 32 random bytes or more, in hex",
     )
     version_check_s: float | None = Field(
         default=None,
@@ -511,6 +528,8 @@ def _toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 

@@ -106,6 +106,11 @@ class Witnessing:
             return answer
         return self._witness.add_checkpoint(body)
 
+    def cosigned(self, log_id: str) -> str | None:
+        """The newest checkpoint of the log that was cosigned here, with its signatures."""
+        head = SqlWitnessStore(self._store).head(log_id)
+        return None if head is None else head.note
+
     def gather(self, note: str, size: int) -> tuple[str, bool]:
         """The checkpoint `note` with the cosignatures of every witness that gives one now, and
         whether all have. One that is away or refuses is left out; the auditor sees how many

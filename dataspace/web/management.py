@@ -18,6 +18,8 @@ from dataspace.errors import NotFound
 from dataspace.evidence import read_space
 from dataspace.identity.tokens import MAX_ZONES
 from dataspace.node import Node
+from dataspace.operations.status import condition_of
+from dataspace.rewind import REMEDY
 from dataspace.settings import ParticipantKind
 from dataspace.store.tables import (
     ComputationRow,
@@ -28,7 +30,8 @@ from dataspace.web.positions import Index, Position
 from privacy.kinds import KINDS
 
 # Housekeeping that always waits for its time is nothing an owner has to know of.
-PLANNED = ("tidy", "renew-membership", "look-at-dataset", "look-after-zones")
+IN_THE_BACKGROUND = ("look-after-status-lists", "use-signing-key", "retire-signing-key")
+PLANNED = ("tidy", "renew-membership", "look-at-dataset", "look-after-zones", *IN_THE_BACKGROUND)
 
 router = APIRouter(prefix="/api", tags=["owner's API"])
 
@@ -78,6 +81,7 @@ def status(node: CurrentNode) -> dict[str, Any]:
             "vkey": node.evidence.vkey,
             "post_quantum_vkey": node.evidence.post_quantum_vkey,
             "rotating": node.rotation.in_progress(),
+            "standing": _standing(node),
         },
         "datasets_in_trouble": node.versions.troubles(),
         "processes": [
@@ -92,6 +96,21 @@ def status(node: CurrentNode) -> dict[str, Any]:
             }
             for row in waiting
         ],
+        **condition_of(node),
+    }
+
+
+def _standing(node: Node) -> dict[str, Any]:
+    """How the log stands to what the chain and the witnesses hold of it; unknown until the chain
+    has answered once."""
+    found = node.rewind.standing
+    if found is None:
+        return {"verdict": "unknown", "sentence": None, "remedy": None, "holder": None}
+    return {
+        "verdict": found.verdict,
+        "sentence": found.sentence(),
+        "remedy": None if found.sound else REMEDY,
+        "holder": found.head.holder if found.head else None,
     }
 
 

@@ -65,6 +65,22 @@ def add_checkpoint(node: CurrentNode, body: Annotated[bytes, Depends(_witness_bo
     return Response(answer.body, answer.status, media_type=answer.content_type)
 
 
+@router.get(
+    "/witness/{log_id}/checkpoint",
+    response_class=PlainTextResponse,
+    dependencies=[For(Caller.ANYBODY)],
+)
+def cosigned_checkpoint(
+    node: CurrentNode, log_id: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+) -> str:
+    """The newest checkpoint of another log that this node has cosigned (C2SP tlog-witness), by
+    SHA-256 of the log's origin: so its owner, too, learns whether it went back."""
+    note = node.witnessing.cosigned(log_id)
+    if note is None:
+        raise NotFound("this node has cosigned no checkpoint of that log")
+    return note
+
+
 @router.get("/proof/{index}", response_class=PlainTextResponse, dependencies=[For(Caller.ANYBODY)])
 def proof(node: CurrentNode, index: Index) -> str:
     """Proof that an entry is in the log (c2sp.org/tlog-proof@v1), without its content."""

@@ -150,7 +150,7 @@ def test_a_damaged_database_is_not_backed_up(home: Home, tmp_path: Path) -> None
     for at in range(4096 * 4, len(written), 4096 * 3):
         written[at : at + 64] = b"\xff" * 64
     path.write_bytes(written)
-    with pytest.raises(InputRejected, match="cannot be copied|damaged"):
+    with pytest.raises(InputRejected, match=r"copied|damaged"):
         make_backup(home, tmp_path / "b", PASSPHRASE)
     assert not [one for one in (tmp_path / "b").glob("*") if one.is_file()]
 
