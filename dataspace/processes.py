@@ -230,16 +230,16 @@ class ProcessEngine:
         me: str = ALONE,
         figures: Figures | None = None,
         spans: Spans | None = None,
-        node: str = "",
+        fields: Mapping[str, str] | None = None,
     ) -> None:
-        """`figures` and `spans` are where what happens is counted and measured, `node` names this
-        node in the log lines of its processes."""
+        """`figures` and `spans` are where what happens is counted and measured, `fields` are
+        in every log line of a process: which node this is, and which replica."""
         self._store = store
         self._handlers = handlers
         self._me = me
         self._figures = figures or Figures()
         self._spans = spans
-        self._node = node
+        self._fields = dict(fields or {})
         self._wake = threading.Condition()
         self._generation = 0
         self._stopping = False
@@ -439,7 +439,7 @@ class ProcessEngine:
         """The trace of what scheduled the process. What no request led to, the housekeeping, has
         one of its own for its log lines, and no spans."""
         fields = {
-            "node": self._node,
+            **self._fields,
             "process": str(process.id),
             subject_name(process.kind): process.subject,
         }

@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dataspace.errors import InputRejected, Unavailable
-from dataspace.evidence import read_space
+from dataspace.evidence import LOG_VKEY, read_space
 from dataspace.processes import Handler, Later, Process, schedule
+from dataspace.store.tables import Setting
 from ledger.checkpoint import NoteSigner
 from ledger.entry import EntryType
 
@@ -53,6 +54,20 @@ class Rotation:
             )
             schedule(tx, ROTATE, node.did, {"size": size}, give_up_after_s=GIVE_UP_S)
 
+    def follow(self) -> None:
+        """Use the key that another replica has put in place of the one in our memory."""
+        node = self._node
+        with node.store.transaction() as tx:
+            row = tx.get(Setting, LOG_VKEY)
+        if row is not None and row.value != node.evidence.vkey:
+            self.reload()
+
+    def reload(self) -> None:
+        """Take the log's key from the home again."""
+        node = self._node
+        node.evidence.use_signer(NoteSigner(node.evidence.origin, node.home.log_key()))
+        node.witnessing.use_key(node.home.log_key())
+
     def _rotate(self, process: Process) -> Later | None:
         node = self._node
         if not self.in_progress():
@@ -74,6 +89,8 @@ class Rotation:
             node.evidence.use_signer(signer)
             node.witnessing.use_key(node.home.log_key())
         with node.store.transaction() as tx:
+            # The other replicas read it before they sign, and take the key from the home.
+            tx.merge(Setting(name=LOG_VKEY, value=signer.vkey))
             node.anchoring.forget_unsent(tx)
             # An entry of its own, so that a checkpoint under the new key is signed at once.
             node.evidence.record(tx, EntryType.KEY_ROTATED, outcome="new log key in use")

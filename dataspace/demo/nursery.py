@@ -26,9 +26,11 @@ _running: set[NodeProcess] = set()
 class NodeProcess:
     """A node's process from its start to its end; it also ends when this one does."""
 
-    def __init__(self, home: Path, log: Path) -> None:
+    def __init__(self, home: Path, log: Path, environment: Mapping[str, str] | None = None) -> None:
+        """`environment` is what it has besides ours."""
+        given = {**os.environ, **(environment or {})}
         self._process = _CONTEXT.Process(
-            target=_serve, args=(str(home), str(log), dict(os.environ)), name=f"node {home.name}"
+            target=_serve, args=(str(home), str(log), given), name=f"node {home.name}"
         )
         self._process.start()
         _running.add(self)

@@ -11,10 +11,10 @@ from sqlmodel import Session, select
 
 from dataspace import processes
 from dataspace.errors import InputRejected, Unavailable
+from dataspace.leases import MAX_CANDIDATES
 from dataspace.processes import (
     MAX_AT_A_QUICK_PEER,
     MAX_AT_A_SLOW_PEER,
-    MAX_CANDIDATES,
     WORKERS,
     Handler,
     Later,
