@@ -74,6 +74,10 @@ class Unauthenticated(NodeError):
     """The caller did not prove who it is."""
 
 
+class TokenSpent(Unauthenticated):
+    """The token was used before: it is replayed, or its request came twice on its way."""
+
+
 class SessionClosed(NodeError):
     """A frame for a computation that has already ended here."""
 

@@ -67,7 +67,10 @@ def covered(text: str) -> str:
     """`text` without what looks like a secret, and not longer than a line should be."""
     if any(sign in text for sign in _SIGNS):
         text = _SECRET.sub(COVERED, text)
-    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
+    if len(text) <= MAX_TEXT:
+        return text
+    # A traceback begins with the server's own frames; what went wrong stands at its end.
+    return f"{text[: MAX_TEXT // 4]}…{text[-(MAX_TEXT - MAX_TEXT // 4) :]}"
 
 
 def configure_logging(

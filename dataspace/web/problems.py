@@ -93,6 +93,10 @@ def _answer(request: Request, err: Exception) -> Response:
         headers["retry-after"] = str(math.ceil(err.after_s))
     if status is HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
+    if isinstance(err, errors.TokenSpent) and request.url.path.startswith("/dsp/"):
+        # Told before any process is looked for, so that it says nothing of one; who sent it once
+        # and whose gateway sent it twice has to learn that a fresh token will do.
+        return _protocol_error(request, status, str(err), headers, hidden=frozenset())
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = "1"
     return _problem(request, status, str(err), remedy, headers=headers, **extra)
@@ -171,13 +175,18 @@ def _problem(
 
 
 def _protocol_error(
-    request: Request, status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None
+    request: Request,
+    status: HTTPStatus,
+    sentence: str,
+    headers: Mapping[str, str] | None,
+    *,
+    hidden: frozenset[HTTPStatus] = HIDDEN,
 ) -> Response:
     part = request.url.path.removeprefix(f"{BASE}/").split("/")[0]
     pid = request.path_params.get("pid", UNKNOWN_PID)
     if len(pid) > MAX_PID_LETTERS:
         pid = UNKNOWN_PID
-    if part in ("negotiations", "transfers") and status in HIDDEN:
+    if part in ("negotiations", "transfers") and status in hidden:
         status, sentence, headers = HTTPStatus.NOT_FOUND, "there is no such process", None
     error: dsp.CatalogError | dsp.ContractNegotiationError | dsp.TransferError
     if part == "negotiations":
