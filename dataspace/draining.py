@@ -8,14 +8,18 @@ finished then is taken up at the next start, or by another replica, as after any
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
+from socket import socket
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvicorn
+
+from dataspace.operations.notifying import READY, STOPPING, notify
 
 if TYPE_CHECKING:
     from dataspace.node import Node
@@ -34,10 +38,17 @@ class DrainingServer(uvicorn.Server):
         self._draining = False
         self._at_once = threading.Event()
 
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Open the port, and tell the service manager that it is open."""
+        await super().startup(sockets)
+        if self.started:
+            notify(os.environ, READY)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called in the main thread for SIGINT and SIGTERM."""
         if not self._draining:
             self._draining = True
+            notify(os.environ, STOPPING)
             threading.Thread(
                 target=self._drain, args=(sig, frame), name="drain", daemon=True
             ).start()

@@ -22,8 +22,10 @@ from dataspace.cli import (
     consent_commands,
     dataset_commands,
     finding_commands,
+    key_commands,
     log_commands,
     maintenance_commands,
+    member_commands,
     negotiation_commands,
     node_commands,
     policy_commands,
@@ -72,6 +74,8 @@ app.add_typer(vault_commands.erasure_app, name="erasure")
 app.add_typer(zone_commands.app, name="zone")
 log_commands.app.add_typer(recovery_commands.app)
 app.add_typer(config_commands.app, name="config")
+app.add_typer(member_commands.app, name="member")
+app.add_typer(key_commands.app, name="key")
 app.add_typer(log_commands.app, name="log")
 app.add_typer(maintenance_commands.app)
 app.add_typer(maintenance_commands.backup_app, name="backup")

@@ -10,6 +10,7 @@ import typer
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
 from dataspace.errors import InputRejected
+from dataspace.identity.keys import SigningAlgorithm
 from dataspace.outbound import outbound_client
 from dataspace.settings import Home, ParticipantKind, create_home, free_port
 
@@ -40,6 +41,9 @@ def init(
     chain: Annotated[
         str | None, typer.Option(help="with --found: use this EVM JSON-RPC, not our own chain")
     ] = None,
+    signing_algorithm: Annotated[
+        SigningAlgorithm, typer.Option(help="what the node signs with")
+    ] = SigningAlgorithm.ED25519,
     as_json: JsonOption = False,
 ) -> None:
     """Make a node's home: its settings, its keys (0600) and its identity.
@@ -65,7 +69,7 @@ def init(
         "chain": chain,
     }
     code = sys.stdin.readline().strip() if invitation == "-" else invitation
-    made = create_home(home, values, invitation=code)
+    made = create_home(home, values, invitation=code, algorithm=signing_algorithm)
     did = _did(made)
     if regulator:
         from dataspace.regulator import join_as_regulator
@@ -121,31 +125,6 @@ def invite(
     with Client.of_home(home) as node:
         code = node.invite(kind, zone or ())
     show({"invitation": code}, as_json, lambda: print(code))
-
-
-@app.command()
-@reported
-def status(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
-    """Who this node is, how its evidence stands, and what waits for what."""
-    with Client.of_home(home) as node:
-        found, computations = node.status(), node.call("GET", "/api/computations")
-
-    def render() -> None:
-        say(f"({found['kind']})  {found['did']}", head=found["name"], style="bold")
-        say(f"  joined {'yes' if found['joined'] else 'not yet'}")
-        log = found["log"]
-        say(f"  evidence {log['size']} entries, {log['anchored']} anchored")
-        for one in computations:
-            say(f"  {one['kind']} {one['id']} {one['status']}")
-        for trouble in found["datasets_in_trouble"]:
-            say(f"  since {trouble['since']}: {trouble['sentence']}")
-            if trouble["remedy"]:
-                say(f"    remedy: {trouble['remedy']}")
-        for process in found["processes"]:
-            why = process["last_error"] or "due"
-            say(f"  waiting: {process['kind']} ({process['state']}): {why}")
-
-    show({**found, "computations": computations}, as_json, render)
 
 
 def _did(home: Home) -> str:

@@ -141,6 +141,21 @@ KINDS: Final[Mapping[str, KindWords]] = MappingProxyType(
         "list-participants-now": KindWords(
             "Learning from the operator who takes part", On.OPERATOR, (_OPERATOR_UP,), (_RESTART,)
         ),
+        "deliver-credentials": KindWords(
+            "Delivering credentials to a participant", On.PEER, (_PEER_UP,), (_LOG,)
+        ),
+        "look-after-status-lists": KindWords(
+            "Keeping the lists of revoked credentials fresh",
+            On.OPERATOR,
+            (_OPERATOR_UP,),
+            (_RESTART,),
+        ),
+        "use-signing-key": KindWords(
+            "Beginning to sign with the new key once it is known", On.TIME, (_LOG,), (_RESTART,)
+        ),
+        "retire-signing-key": KindWords(
+            "Taking the old signing key out of the DID document", On.TIME, (_LOG,), (_RESTART,)
+        ),
         "read-catalogue": KindWords(
             "Reading a participant's catalogue", On.PEER, (_PEER_UP,), (_LOG,)
         ),

@@ -7,7 +7,7 @@ times this one's.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -44,12 +44,14 @@ NO_ROUTE = "(none)"
 class Watching:
     """The node's application, watched."""
 
-    def __init__(self, app: App, *, figures: Figures, spans: Spans | None, node: str) -> None:
-        """`node` names this node in its log lines."""
+    def __init__(
+        self, app: App, *, figures: Figures, spans: Spans | None, fields: Mapping[str, str]
+    ) -> None:
+        """`fields` are in every log line of a request: which node this is, and which replica."""
         self._app = app
         self._figures = figures
         self._spans = spans
-        self._fields = {"node": node}
+        self._fields = fields
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
