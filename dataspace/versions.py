@@ -109,7 +109,7 @@ class Versions:
         """
         with self._told_to_the_owner(row):
             source = open_source(row.source)
-            _verify_schema(row, source)
+            verify_schema(row, source)
             version = None
             if mentions(policy, Operand.CONTENT_VERSION):
                 version = self.named(source)
@@ -164,7 +164,7 @@ class Versions:
             row = self._node.datasets.offered(tx, dataset)
         try:
             source = open_source(row.source)
-            _verify_schema(row, source)
+            verify_schema(row, source)
             version = self.named(source)
         except (ConnectorError, InputRejected) as err:
             self._keep_trouble(row, err)
@@ -309,7 +309,7 @@ class Versions:
         self._in_trouble.discard(row.id)
 
 
-def _verify_schema(row: DatasetRow, source: Source) -> None:
+def verify_schema(row: DatasetRow, source: Source) -> None:
     """The columns that a dataset needs are there as they were when it was published.
 
     Raises InputRejected naming the first that is not, for the owner; and as `Source.schema` does.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
+from dataspace.cli.shared import EXIT_ERROR, HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.errors import InputRejected
 from dataspace.secret_files import node_passphrase, passphrase_in_file
 from dataspace.settings import Home
@@ -147,3 +147,29 @@ def _passphrase(file: Path | None) -> str | None:
 def _told(manifest: Any) -> dict[str, Any]:
     told: dict[str, Any] = manifest.model_dump(mode="json")
     return told
+
+
+@app.command()
+@reported
+def doctor(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
+    """Examine a node, running or not: keys, database, evidence, sources, files, what others see.
+
+    Writes nothing. Ends with 1 where anything is in error.
+    """
+    from dataspace.doctor.examination import examine
+    from dataspace.doctor.finding import Level
+
+    styles = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
+    found = []
+    for one in examine(home):
+        found.append(one)
+        if not as_json:
+            say(f"{one.check}: {one.sentence}", head=one.level.value, style=styles[one.level])
+            if one.remedy:
+                say(f"  remedy: {one.remedy}")
+    worst = [one for one in found if one.level is Level.ERROR]
+    if as_json:
+        told = {"ok": not worst, "findings": [one.to_json() for one in found]}
+        show(told, as_json, lambda: None)
+    if worst:
+        raise typer.Exit(EXIT_ERROR)
