@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import httpcore2
@@ -20,6 +20,8 @@ SILENCE_S: Final = 60.0
 
 # When the request that is being made has to have ended, as `time.monotonic()` counts; None: never.
 End = Callable[[], float | None]
+# The addresses of a host that may be connected to, in order; raises where it must not be called.
+Find = Callable[[str], Sequence[str]]
 
 
 def client_within(
@@ -40,14 +42,18 @@ def client_within(
 
 
 def ending_transport(
-    end: End, *, connect_s: float, trust: ssl.SSLContext | bool = True
+    end: End, *, connect_s: float, trust: ssl.SSLContext | bool = True, find: Find | None = None
 ) -> httpx2.HTTPTransport:
     """A transport whose every read and write gets what is left until `end`, and whose connections
-    are made within `connect_s` seconds; past the end they raise a timeout."""
+    are made within `connect_s` seconds; past the end they raise a timeout.
+
+    With `find`, connections are made to the addresses it returns and to no other: the name is not
+    looked up again. What it raises passes through. TLS still verifies the name.
+    """
     transport = httpx2.HTTPTransport(verify=trust, trust_env=False)
     # httpcore takes a network backend as an argument; httpx does not pass one on.
     pool: httpcore2.ConnectionPool = transport._pool
-    pool._network_backend = _Backend(httpcore2.SyncBackend(), end, connect_s)
+    pool._network_backend = _Backend(httpcore2.SyncBackend(), end, connect_s, find)
     return transport
 
 
@@ -62,8 +68,10 @@ def _left(end: End, timeout: float | None, error: type[Exception]) -> float | No
 
 
 class _Backend(httpcore2.NetworkBackend):
-    def __init__(self, inner: httpcore2.NetworkBackend, end: End, connect_s: float) -> None:
-        self._inner, self._end, self._connect_s = inner, end, connect_s
+    def __init__(
+        self, inner: httpcore2.NetworkBackend, end: End, connect_s: float, find: Find | None
+    ) -> None:
+        self._inner, self._end, self._connect_s, self._find = inner, end, connect_s, find
 
     def connect_tcp(
         self,
@@ -74,9 +82,19 @@ class _Backend(httpcore2.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
         most = self._connect_s if timeout is None else min(timeout, self._connect_s)
-        left = _left(self._end, most, httpcore2.ConnectTimeout)
-        stream = self._inner.connect_tcp(host, port, left, local_address, socket_options)
-        return _Stream(stream, self._end)
+        # All addresses together get the time that one connection may take.
+        until = time.monotonic() + most
+        addresses = [host] if self._find is None else list(self._find(host))
+        for number, address in enumerate(addresses, 1):
+            left = _left(self._end, max(0.0, until - time.monotonic()), httpcore2.ConnectTimeout)
+            try:
+                stream = self._inner.connect_tcp(address, port, left, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                if number == len(addresses):
+                    raise
+                continue
+            return _Stream(stream, self._end)
+        raise httpcore2.ConnectError("the host has no address")
 
     def sleep(self, seconds: float) -> None:
         self._inner.sleep(seconds)

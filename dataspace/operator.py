@@ -11,17 +11,20 @@ import hashlib
 import secrets
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlmodel import Session, select
 
 from dataspace.errors import Denied, InputRejected, Unavailable
 from dataspace.evidence import Space, origin_of_url, read_space, write_space
 from dataspace.identity.did import did_of_url
-from dataspace.identity.tokens import issue_credential, renewal_time
+from dataspace.identity.standing import Standing
+from dataspace.identity.tokens import CREDENTIAL_LIFETIME_S, issue_credential, renewal_time
+from dataspace.members import Members
 from dataspace.membership import Admission, Application
 from dataspace.processes import GIVE_UP_S, Handler, Later, Process, schedule
 from dataspace.settings import ParticipantKind
+from dataspace.status_registry import StatusRegistry
 from dataspace.store.tables import InvitationRow, ParticipantRow, Setting
 from dataspace.zones.registry import MAX_ZONES_A_MEMBER, ZoneRegistry
 from ledger.entry import EntryType
@@ -43,6 +46,8 @@ class Operator:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.zones = ZoneRegistry(node)
+        self.status = StatusRegistry(node)
+        self.members = Members(node, self.zones)
 
     def handlers(self) -> dict[str, Handler]:
         return {FOUND: Handler(self.found), ADMIT: Handler(self._register_log)}
@@ -99,6 +104,7 @@ class Operator:
             member = tx.get(ParticipantRow, did)
             if member is None:
                 member = self._add(tx, did, application, invitation.zones)
+            self.members.verify_active(member)
             invitation.used_by = did
             tx.add(invitation)
             if member.account != application.account:
@@ -120,27 +126,16 @@ class Operator:
                     "only a member's credential is renewed",
                     remedy="join with an invitation: ask the operator",
                 )
+            self.members.verify_active(member)
             member.credential = self._issue(tx, member)
             tx.add(member)
         return _admission(member.credential, space)
 
-    def participants(self) -> list[dict[str, Any]]:
-        """The registry: who is in the space, since when, and where."""
-        with self._node.store.transaction() as tx:
-            rows = tx.exec(select(ParticipantRow)).all()
-            zones = self.zones.members_by_did(tx)
-        return [
-            {
-                "did": row.did,
-                "kind": row.kind,
-                "name": row.name,
-                "url": row.url,
-                "zones": zones.get(row.did, []),
-                "log": row.log_origin,
-                "joined_at": row.joined_at,
-            }
-            for row in sorted(rows, key=lambda row: row.joined_at)
-        ]
+    def hint_renewals(self, tx: Session) -> None:
+        """Have every member renew its credential now, in the caller's transaction."""
+        active = select(ParticipantRow).where(ParticipantRow.standing == Standing.ACTIVE.value)
+        for member in tx.exec(active).all():
+            self.zones.hint(tx, member)
 
     def found(self, process: Process) -> Later | None:
         """Deploy the contract, once; join as the first member."""
@@ -197,13 +192,15 @@ class Operator:
         return member
 
     def _issue(self, tx: Session, member: ParticipantRow) -> str:
+        now = int(time.time())
         return issue_credential(
             self._node.identity,
             subject=member.did,
             kind=ParticipantKind(member.kind),
             name=member.name,
             zones=self.zones.zones_of(tx, member.did),
-            now=int(time.time()),
+            now=now,
+            status=self.status.allot(tx, member.did, expires_at=now + CREDENTIAL_LIFETIME_S),
         )
 
     def _register_log(self, process: Process) -> Later | None:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from dataspace.answer import Answer
-from dataspace.errors import ProtocolViolation, Unauthenticated, Unavailable
+from dataspace.errors import ProtocolViolation, TokenSpent, Unauthenticated, Unavailable
 from dataspace.evidence import read_space
 from dataspace.identity.did import Resolver, url_of_did
 from dataspace.identity.tokens import (
@@ -120,7 +120,26 @@ class Peers:
         timeout_s: float = TIMEOUT_S,
     ) -> Answer:
         """One request to the participant `to`, with a token for it. Raises Unavailable when the
-        peer cannot be reached or answers 429 or 5xx; any other answer is returned."""
+        peer cannot be reached or answers 429 or 5xx; any other answer is returned.
+
+        A 401 is asked about once more with a fresh token: a gateway that repeats a request repeats
+        its token too, and the answer to that is what arrives here. Every request between
+        participants may be repeated.
+        """
+        answer = self._send(method, url, to, body, headers, timeout_s)
+        if answer.status == 401:
+            answer = self._send(method, url, to, body, headers, timeout_s)
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        to: str,
+        body: bytes,
+        headers: Mapping[str, str] | None,
+        timeout_s: float,
+    ) -> Answer:
         # The URL may come from the peer (callbackAddress): the client calls no address inside our
         # own network (`dataspace.identity.addresses`).
         membership = self._membership_soon()
@@ -184,8 +203,11 @@ class Peers:
         claimed, membership = peek_token(token)
         if membership is None:
             return self._recognise_presented(authorization)
-        member = self.member_by(claimed, membership)
-        return Visitor(member, self._open(token))
+        found = self._membership_of(claimed, membership)
+        claims = self._open(token)
+        # Only now, as nobody else need learn how a member stands.
+        self.standings.verify(found)
+        return Visitor(found.member, claims)
 
     def _recognise_presented(self, authorization: str | None) -> Visitor:
         """The member whose credential does not ride in its token but is shown when asked for."""
@@ -247,6 +269,15 @@ class Peers:
             raise Unauthenticated(err.sentence, remedy=err.remedy) from err
 
     def member_by(self, subject: str, credential: str) -> Member:
+        """The member that the operator's `credential` is of, and still is. Raises Unauthenticated,
+        Denied for who was suspended or revoked, Unavailable where nobody can know."""
+        found = self._membership_of(subject, credential)
+        # Not remembered with the credential: what was taken back a moment ago must not be let in
+        # for a minute.
+        self.standings.verify(found)
+        return found.member
+
+    def _membership_of(self, subject: str, credential: str) -> Membership:
         """What the operator says of `subject`, from memory where it was verified a moment ago."""
         now = time.time()
         remembered = self._members.get((subject, credential))
@@ -321,7 +352,7 @@ _FRESH = "send a fresh token with each request"
 
 def _verify_unspent(tx: Session, claims: Claims) -> None:
     if tx.get(ReplayRow, (claims.did, claims.jti)) is not None:
-        raise Unauthenticated(_USED, remedy=_FRESH)
+        raise TokenSpent(_USED, remedy=_FRESH)
 
 
 def _spend(tx: Session, claims: Claims) -> None:
@@ -331,7 +362,7 @@ def _spend(tx: Session, claims: Claims) -> None:
     try:
         tx.flush()
     except IntegrityError as err:
-        raise Unauthenticated(_USED, remedy=_FRESH) from err
+        raise TokenSpent(_USED, remedy=_FRESH) from err
 
 
 def _bearer_token(authorization: str | None) -> str:

@@ -103,13 +103,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DATASPACE_", extra="forbid", frozen=True)
 
-    name: str = Field(min_length=1, max_length=200)
-    kind: ParticipantKind
+    name: str = Field(
+        min_length=1, max_length=200, description="what people call the participant"
+    )
+    kind: ParticipantKind = Field(
+        description="what it is in the space: operator, government, enterprise, personal, "
+        "consumer or regulator"
+    )
     url: Url | None = Field(
         default=None, description="where peers reach this node; its identifier is made from it"
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
-    port: int | None = Field(default=None, ge=1, le=65535)
+    port: int | None = Field(
+        default=None, ge=1, le=65535, description="port to listen on; `init` chooses a free one"
+    )
     founder: bool = Field(default=False, description="this node runs the space's operator service")
     operator: Url | None = Field(default=None, description="address of the space's operator")
     database: str | None = Field(default=None, description="SQLAlchemy URL; SQLite in the home")
@@ -180,7 +187,9 @@ class Settings(BaseSettings):
         description="how long work in hand may go on after SIGTERM",
     )
     anchor_interval_s: float = Field(default=2.0, ge=0.1, description="least time between anchors")
-    computation_deadline_s: float = Field(default=300.0, ge=5.0, le=86400.0)
+    computation_deadline_s: float = Field(
+        default=300.0, ge=5.0, le=86400.0, description="life of an order"
+    )
     zone_list_lifetime_s: int = Field(
         default=300,
         ge=1,
@@ -291,7 +300,7 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = Field(
         default=None,
         min_length=16,
-        description="what a scraper of /metrics sends as bearer token; better in the environment",
+        description="what a scraper sends to metrics_port as bearer token; from the environment",
     )
     metrics_host: str = Field(
         default="127.0.0.1", description="address of the separate port for metrics"
@@ -300,7 +309,7 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=65535,
-        description="a separate port for metrics, which asks for no token",
+        description="a separate port for metrics, which asks for metrics_token where one is set",
     )
     otel_endpoint: Url | None = Field(
         default=None,

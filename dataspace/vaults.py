@@ -68,7 +68,7 @@ class Vaults:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._trustee = Trustee(node.did, signer_of(node.identity), f"{node.home.url}/me")
+        self._trustee = Trustee(node.did, signer_of(lambda: node.identity), f"{node.home.url}/me")
 
     # ---- who it is --------------------------------------------------------------------------
 

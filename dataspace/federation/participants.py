@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from dataspace.errors import ProtocolViolation, Unavailable
+from dataspace.members import MAX_A_PAGE
 from dataspace.settings import ParticipantKind
 
 if TYPE_CHECKING:
@@ -43,10 +45,16 @@ _LIST: Final = TypeAdapter(list[_Listed])
 def participants_of_space(node: Node, operator: str) -> tuple[Participant, ...]:
     """Every active participant with a node, except `node` itself, as the operator (a DID) lists
     them now. Raises Unavailable, and ProtocolViolation for an answer that is no such list."""
-    if node.operator is not None:
-        listed = _LIST.validate_python(node.operator.participants())
-    else:
-        listed = parse_participants(_ask(node, operator), operator)
+    listed: list[_Listed] = []
+    while len(listed) < MAX_PARTICIPANTS:
+        after = listed[-1].did if listed else None
+        if node.operator is not None:
+            page = _LIST.validate_python(node.operator.members.page(after=after))
+        else:
+            page = parse_participants(_ask(node, operator, after), operator)
+        listed += page
+        if len(page) < MAX_A_PAGE:
+            break
     return tuple(
         Participant(one.did, one.kind, one.name)
         for one in listed
@@ -54,8 +62,10 @@ def participants_of_space(node: Node, operator: str) -> tuple[Participant, ...]:
     )
 
 
-def _ask(node: Node, operator: str) -> bytes:
-    url = f"{node.peers.url_of(operator)}/operator/participants"
+def _ask(node: Node, operator: str, after: str | None) -> bytes:
+    url = f"{node.peers.url_of(operator)}/operator/participants?limit={MAX_A_PAGE}"
+    if after is not None:
+        url += f"&after={quote(after, safe='')}"
     answer = node.peers.send("GET", url, to=operator, timeout_s=FETCH_S)
     if answer.status >= 300:
         raise Unavailable(f"the operator answered {answer.status}: {answer.reason()}")

@@ -1,48 +1,76 @@
 """Decentralised identifiers: did:web for nodes, did:key for those who run no server.
 
-Sources: W3C did:web method specification; W3C did:key method specification (Ed25519, multicodec
-0xed01); W3C Decentralized Identifiers 1.0 for the document.
+Sources: W3C did:web method specification; W3C did:key method specification (Ed25519 and P-256);
+W3C Decentralized Identifiers 1.0 for the document and what a key in it may be used for.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-import socket
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpx2
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, OKPKey, import_key
 
-from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
+from dataspace.errors import InputRejected, NodeError, ProtocolViolation, Unavailable
+from dataspace.identity.keys import (
+    SUITES,
+    VerificationKey,
+    algorithm_of,
+    public_jwk_of,
+    read_jwk,
+)
 from dataspace.outbound import within
 from dataspace.protocol import BASE
 
 MAX_DOCUMENT_BYTES = 64 * 1024
-MAX_KEYS = 16
+# Old keys stay listed, so that what they signed can still be verified.
+MAX_KEYS = 64
+MAX_SERVICES = 64
+# How long a document is taken as it was: what its server says, within these bounds. A key that was
+# withdrawn is believed for as long as that, and a key is announced for longer than that before it
+# is used.
 CACHE_S = 300.0
+LEAST_CACHE_S, MOST_CACHE_S = 30.0, 900.0
 MAX_CACHED = 10_000
 # A document comes within this time altogether; who is slower can be tried again.
 FETCH_S = 5.0
 # Fetching a stranger's document holds a thread. More at once than this are told to come back, so
 # that slow documents cannot take all threads of the node.
 MAX_FETCHES = 8
-FAILED_FOR_S = 1.0
+# What could not be fetched, or is no document, is not asked for again at once; each failure doubles
+# the pause, and it stays short, as a node that was restarted has to be known again soon.
+FAILED_FOR_S, FAILED_FOR_MOST_S = 1.0, 8.0
 # A document that lacks a key named in a token may be stale, but a peer must not make us fetch it
 # again for every token it invents.
 REFETCH_AFTER_S = 2.0
 
-_ED25519_MULTICODEC = b"\xed\x01"
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+# A did:key of a P-256 key is a little longer than one of Ed25519.
+_MAX_DID_KEY = 80
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,9})(?:$|[\s,])")
+# A host with an optional port, as did:web writes it after decoding.
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+)
+_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=@-]+")
 
-VerificationKey = OKPKey | ECKey
+
+class Use(StrEnum):
+    """What a key in a document may be used for (DID Core 1.0, 5.3.1, 5.3.2 and 5.3.4): to prove who
+    is speaking now, to sign statements that are verified later, or to sign the tokens of the claims
+    protocol."""
+
+    AUTHENTICATION = "authentication"
+    ASSERTION = "assertionMethod"
+    INVOCATION = "capabilityInvocation"
 
 
 def did_of_url(url: str) -> str:
@@ -74,27 +102,55 @@ def parse_url(url: str) -> SplitResult:
 def url_of_did(did: str, *, local: bool) -> str:
     """Base URL of the node with this did:web; http only on loopback and only in a local space.
 
-    Raises ProtocolViolation where `did` is no did:web.
+    Raises ProtocolViolation where `did` is no did:web: its first part is a host, with the port's
+    colon percent-encoded, each further one a segment of the path, with nothing in it that would
+    lead elsewhere.
     """
     method, _, rest = did.removeprefix("did:").partition(":")
-    parts = [unquote(part) for part in rest.split(":")]
-    if not did.startswith("did:web:") or not parts[0] or any("/" in part for part in parts):
+    host_and_port, *path = (unquote(part) for part in rest.split(":"))
+    if (
+        not did.startswith("did:web:")
+        or not _HOST.fullmatch(host_and_port)
+        or any(not _SEGMENT.fullmatch(part) or set(part) == {"."} for part in path)
+    ):
         raise ProtocolViolation(
-            f"expected an identifier of the form did:web:host, got method {method!r}"
+            f"expected an identifier of the form did:web:host, got method {method[:32]!r}"
         )
-    host = urlsplit(f"//{parts[0]}").hostname or ""
+    try:
+        parts = urlsplit(f"//{host_and_port}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError as err:
+        raise ProtocolViolation("expected a did:web with a host that is one") from err
+    if port == 0:
+        raise ProtocolViolation("expected a did:web with a port that can be called")
     scheme = "http" if local and _is_loopback(host) else "https"
-    return "/".join([f"{scheme}://{parts[0]}", *parts[1:]])
+    return "/".join([f"{scheme}://{host_and_port}", *(quote(part) for part in path)])
 
 
-def did_of_key(key: Ed25519PublicKey) -> str:
-    """The did:key of an Ed25519 key: the identity of somebody who serves no document."""
-    return "did:key:z" + _base58_encode(_ED25519_MULTICODEC + key.public_bytes_raw())
+def document_url(did: str, *, local: bool) -> str:
+    """Where the document of a did:web is served (method specification, 2.5.2)."""
+    base = url_of_did(did, local=local)
+    return f"{base}/did.json" if urlsplit(base).path else f"{base}/.well-known/did.json"
 
 
-def document_of_node(*, did: str, url: str, key: OKPKey) -> dict[str, Any]:
+def did_of_key(key: VerificationKey) -> str:
+    """The did:key of a key: the identity of somebody who serves no document."""
+    suite = SUITES[algorithm_of(key)]
+    return "did:key:z" + _base58_encode(suite.multicodec + suite.public_bytes(key.public_key))
+
+
+@dataclass(frozen=True)
+class ListedKey:
+    """A key as its owner's document lists it: for statements always, and to authenticate with
+    unless it has been retired."""
+
+    key: VerificationKey
+    authenticates: bool = True
+
+
+def document_of_node(*, did: str, url: str, keys: Sequence[ListedKey]) -> dict[str, Any]:
     """The DID document a node serves at /.well-known/did.json."""
-    kid = f"{did}#{key.thumbprint()}"
+    kids = [f"{did}#{one.key.thumbprint()}" for one in keys]
     return {
         "@context": [
             "https://www.w3.org/ns/did/v1",
@@ -106,11 +162,14 @@ def document_of_node(*, did: str, url: str, key: OKPKey) -> dict[str, Any]:
                 "id": kid,
                 "type": "JsonWebKey2020",
                 "controller": did,
-                "publicKeyJwk": dict(key.as_dict(private=False)),
+                "publicKeyJwk": public_jwk_of(one.key),
             }
+            for kid, one in zip(kids, keys, strict=True)
         ],
-        "authentication": [kid],
-        "assertionMethod": [kid],
+        Use.AUTHENTICATION.value: [
+            kid for kid, one in zip(kids, keys, strict=True) if one.authenticates
+        ],
+        Use.ASSERTION.value: kids,
         "service": [
             {
                 "id": f"{did}#catalog",
@@ -123,17 +182,30 @@ def document_of_node(*, did: str, url: str, key: OKPKey) -> dict[str, Any]:
     }
 
 
+Keys = Mapping[Use, Mapping[str, VerificationKey]]
+
+
 @dataclass(frozen=True)
 class _Cached:
-    keys: dict[str, VerificationKey]
+    keys: Keys
+    # The first endpoint of each type of service.
+    services: Mapping[str, str]
     fetched_at: float
+    until: float
+
+
+@dataclass(frozen=True)
+class _Failed:
+    until: float
+    pause_s: float
+    sentence: str
 
 
 class Resolver:
     """Finds the keys of a DID, from memory where it may, over a guarded HTTP client where it must.
 
-    Invariant: a key is returned only if the document fetched from the DID's own address lists it
-    for authentication under that DID.
+    Invariant: a key is returned for a use only if the document fetched from the DID's own address
+    lists it for that use under that DID.
     """
 
     def __init__(
@@ -143,23 +215,38 @@ class Resolver:
         self._local = local
         self._clock = clock
         self._cache: dict[str, _Cached] = {}
-        self._failed_until: dict[str, float] = {}
+        self._failed: dict[str, _Failed] = {}
         self._fetches = threading.BoundedSemaphore(MAX_FETCHES)
         self._lock = threading.Lock()
 
     def key(self, kid: str) -> VerificationKey:
-        """The verification key `kid` = DID#fragment. Raises ProtocolViolation or Unavailable."""
-        did, _, fragment = kid.partition("#")
-        if not fragment:
-            raise ProtocolViolation("the key identifier must be a DID with a #fragment")
-        if did.startswith("did:key:"):
-            return _key_of_did_key(did)
-        keys, fetched_at = self._keys(did)
-        if kid not in keys and self._clock() - fetched_at >= REFETCH_AFTER_S:
-            keys, _ = self._keys(did, newer_than=fetched_at)
-        if kid not in keys:
-            raise ProtocolViolation(f"{did} does not list the key named in the token")
-        return keys[kid]
+        """The key `kid` = DID#fragment, if whoever has it may sign statements with it.
+
+        Raises ProtocolViolation or Unavailable.
+        """
+        return self._key(kid, Use.ASSERTION)
+
+    def authentication_key(self, kid: str) -> VerificationKey:
+        """`key`, for a proof of who is speaking now: a key that was retired is none of these."""
+        return self._key(kid, Use.AUTHENTICATION)
+
+    def invocation_key(self, kid: str) -> VerificationKey:
+        """The key of a token of the claims protocol (1.0, §4.3.3): `kid`, or where that is a DID
+        alone, the one key there is. Raises ProtocolViolation or Unavailable."""
+        if "#" in kid or kid.startswith("did:key:"):
+            return self._key(kid, Use.INVOCATION)
+        found = list(self._keys(kid).keys[Use.INVOCATION].values())
+        if len(found) != 1:
+            raise ProtocolViolation("a token that names no key needs a signer with exactly one")
+        return found[0]
+
+    def service(self, did: str, service_type: str) -> str:
+        """The endpoint of this type in the document of `did`. Raises ProtocolViolation where there
+        is none, or Unavailable."""
+        found = self._keys(did).services.get(service_type)
+        if found is None:
+            raise ProtocolViolation(f"the DID document of {did} lists no {service_type}")
+        return found
 
     def known_key(self, kid: str) -> VerificationKey:
         """`key` without fetching anything, for use inside a transaction: whoever has just been
@@ -171,55 +258,80 @@ class Resolver:
             cached = self._cache.get(did)
         if cached is None:
             raise Unavailable(f"the DID document of {did} is not at hand", remedy="send it again")
-        if kid not in cached.keys:
+        found = cached.keys[Use.ASSERTION].get(kid)
+        if found is None:
             raise ProtocolViolation(f"{did} does not list the key named in the signature")
-        return cached.keys[kid]
+        return found
 
-    def keys(self, did: str) -> list[VerificationKey]:
-        """All keys `did` lists for authentication."""
-        return list(self._keys(did)[0].values())
+    def keys(self, did: str, *, fresh: bool = False) -> list[VerificationKey]:
+        """All keys that `did` lists for statements; with `fresh` as listed a moment ago."""
+        if did.startswith("did:key:"):
+            return [_key_of_did_key(did)]
+        cached = self._keys(did)
+        if fresh and self._clock() - cached.fetched_at >= REFETCH_AFTER_S:
+            cached = self._keys(did, newer_than=cached.fetched_at)
+        return list(cached.keys[Use.ASSERTION].values())
 
-    def _keys(
-        self, did: str, *, newer_than: float | None = None
-    ) -> tuple[dict[str, VerificationKey], float]:
+    def _key(self, kid: str, use: Use) -> VerificationKey:
+        did, _, fragment = kid.partition("#")
+        if not fragment:
+            raise ProtocolViolation("the key identifier must be a DID with a #fragment")
+        if did.startswith("did:key:"):
+            return _key_of_did_key(did)
+        cached = self._keys(did)
+        if kid not in cached.keys[use] and self._clock() - cached.fetched_at >= REFETCH_AFTER_S:
+            cached = self._keys(did, newer_than=cached.fetched_at)
+        if kid not in cached.keys[use]:
+            raise ProtocolViolation(
+                f"{did} does not list the key named in the token for {use.value}"
+            )
+        return cached.keys[use][kid]
+
+    def _keys(self, did: str, *, newer_than: float | None = None) -> _Cached:
         now = self._clock()
         with self._lock:
             cached = self._cache.get(did)
-        stale = cached is None or now - cached.fetched_at >= CACHE_S
-        if cached is not None and not stale and newer_than != cached.fetched_at:
-            return cached.keys, cached.fetched_at
-        keys = _keys_of_document(did, self._fetch_once(did))
+        if cached is not None and now < cached.until and newer_than != cached.fetched_at:
+            return cached
+        keys, services, fresh_s = self._fetch_once(did)
+        found = _Cached(keys, services, now, now + fresh_s)
         with self._lock:
             if len(self._cache) >= MAX_CACHED:
                 self._cache.clear()
-            self._cache[did] = _Cached(keys, now)
-        return keys, now
+            self._cache[did] = found
+        return found
 
-    def _fetch_once(self, did: str) -> dict[str, Any]:
+    def _fetch_once(self, did: str) -> tuple[Keys, Mapping[str, str], float]:
         """Fetch within the limits: a few at a time, and not again what has just failed."""
         with self._lock:
-            failed_until = self._failed_until.get(did, 0.0)
-        if self._clock() < failed_until:
-            raise Unavailable(f"the DID document of {did} could not be fetched a moment ago")
+            failed = self._failed.get(did)
+        if failed is not None and self._clock() < failed.until:
+            raise Unavailable(f"{failed.sentence} (a moment ago)", remedy="try again shortly")
         if not self._fetches.acquire(blocking=False):
             raise Unavailable("too many DID documents are being fetched", remedy="try again")
         try:
-            return self._fetch(did)
-        except Unavailable:
-            with self._lock:
-                if len(self._failed_until) >= MAX_CACHED:
-                    self._failed_until.clear()
-                self._failed_until[did] = self._clock() + FAILED_FOR_S
+            document, fresh_s = self._fetch(did)
+            keys, services = _keys_of_document(did, document), _services_of_document(document)
+        except (Unavailable, ProtocolViolation) as err:
+            self._remember_failure(did, failed, err)
             raise
         finally:
             self._fetches.release()
+        with self._lock:
+            self._failed.pop(did, None)
+        return keys, services, fresh_s
 
-    def _fetch(self, did: str) -> dict[str, Any]:
-        base = url_of_did(did, local=self._local)
-        host = urlsplit(base).hostname or ""
-        verify_public_address(host, local=self._local)
-        has_path = bool(urlsplit(base).path)
-        target = f"{base}/did.json" if has_path else f"{base}/.well-known/did.json"
+    def _remember_failure(self, did: str, before: _Failed | None, err: NodeError) -> None:
+        pause_s = FAILED_FOR_S if before is None else min(before.pause_s * 2, FAILED_FOR_MOST_S)
+        with self._lock:
+            if len(self._failed) >= MAX_CACHED:
+                self._failed.clear()
+            self._failed[did] = _Failed(self._clock() + pause_s, pause_s, err.sentence)
+
+    def _fetch(self, did: str) -> tuple[dict[str, Any], float]:
+        """The document, and for how long its server lets it be kept."""
+        target = document_url(did, local=self._local)
+        host = urlsplit(target).hostname or ""
         try:
             with (
                 within(FETCH_S),
@@ -231,6 +343,7 @@ class Resolver:
                         remedy="check that the node is running and that its DID is right",
                     )
                 body = _read_limited(response)
+                fresh_s = freshness_s(response.headers.get("cache-control", ""))
         except httpx2.HTTPError as err:
             raise Unavailable(
                 f"the DID document of {did} cannot be fetched from {host}",
@@ -242,28 +355,18 @@ class Resolver:
             raise ProtocolViolation(f"the DID document of {did} is not JSON") from err
         if not isinstance(document, dict) or document.get("id") != did:
             raise ProtocolViolation(f"the DID document served for {did} is not its own")
-        return document
+        return document, fresh_s
 
 
-def verify_public_address(host: str, *, local: bool) -> None:
-    """Refuse to talk to addresses inside our own network, which a hostile DID or URL may name.
-
-    In a local space loopback is where the peers are, and only loopback is added. Raises
-    ProtocolViolation, or Unavailable where the name does not resolve.
-    """
-    try:
-        found = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
-    except OSError as err:
-        raise Unavailable(f"the host {host} cannot be found", remedy="check the address") from err
-    for entry in found:
-        address = ipaddress.ip_address(str(entry[4][0]).partition("%")[0])
-        if local and address.is_loopback:
-            continue
-        if not address.is_global:
-            raise ProtocolViolation(
-                f"the host {host} is inside a private network and is not called",
-                remedy="peers of a space that is not local need public addresses",
-            )
+def freshness_s(cache_control: str) -> float:
+    """How long an answer with this Cache-Control may be kept, in seconds, within our bounds."""
+    written = cache_control.lower()
+    if "no-store" in written or "no-cache" in written:
+        return LEAST_CACHE_S
+    found = _MAX_AGE.search(written)
+    if found is None:
+        return CACHE_S
+    return min(max(float(found[1]), LEAST_CACHE_S), MOST_CACHE_S)
 
 
 def _read_limited(response: httpx2.Response) -> bytes:
@@ -275,33 +378,76 @@ def _read_limited(response: httpx2.Response) -> bytes:
     return bytes(body)
 
 
-def _keys_of_document(did: str, document: dict[str, Any]) -> dict[str, VerificationKey]:
-    methods = document.get("verificationMethod")
-    allowed = document.get("authentication")
-    if not isinstance(methods, list) or not isinstance(allowed, list) or len(methods) > MAX_KEYS:
+def _keys_of_document(did: str, document: dict[str, Any]) -> Keys:
+    methods = document.get("verificationMethod", [])
+    named = {use: document.get(use.value) for use in Use}
+    # Documents of other makes may name no keys for statements apart.
+    if named[Use.ASSERTION] is None:
+        named[Use.ASSERTION] = named[Use.AUTHENTICATION]
+    # Older ones than the claims protocol's final text name none for its tokens.
+    if named[Use.INVOCATION] is None:
+        named[Use.INVOCATION] = named[Use.AUTHENTICATION]
+    lists = [methods, *named.values()]
+    if not all(isinstance(one, list) and len(one) <= MAX_KEYS for one in lists):
         raise ProtocolViolation(f"the DID document of {did} lists no usable keys")
-    keys: dict[str, VerificationKey] = {}
-    for method in methods:
-        if not isinstance(method, dict) or method.get("controller") != did:
-            continue
-        kid = method.get("id")
-        if not isinstance(kid, str) or kid not in allowed or not kid.startswith(f"{did}#"):
-            continue
-        try:
-            key = import_key(method.get("publicKeyJwk") or {})
-        except (JoseError, ValueError, TypeError, KeyError) as err:
-            raise ProtocolViolation(f"the DID document of {did} has a malformed key") from err
-        if isinstance(key, OKPKey | ECKey):
-            keys[kid] = key
-    return keys
+    known = dict(filter(None, (_method(did, one) for one in methods)))
+    found: dict[Use, dict[str, VerificationKey]] = {}
+    for use, entries in named.items():
+        found[use] = {}
+        for entry in entries or []:
+            # A method may also stand in the list itself, for this use only.
+            embedded = _method(did, entry)
+            kid = embedded[0] if embedded else _absolute(did, entry)
+            key = embedded[1] if embedded else known.get(kid)
+            if key is not None:
+                found[use][kid] = key
+    return found
+
+
+def _services_of_document(document: dict[str, Any]) -> Mapping[str, str]:
+    """The first endpoint of each type of service, of those that are plain addresses."""
+    listed = document.get("service")
+    found: dict[str, str] = {}
+    for one in listed[:MAX_SERVICES] if isinstance(listed, list) else []:
+        service_type = one.get("type") if isinstance(one, dict) else None
+        endpoint = one.get("serviceEndpoint") if isinstance(one, dict) else None
+        if isinstance(service_type, str) and isinstance(endpoint, str):
+            found.setdefault(service_type, endpoint.rstrip("/"))
+    return found
+
+
+def _method(did: str, method: object) -> tuple[str, VerificationKey] | None:
+    """A verification method with a key of ours; None for one of another kind or owner."""
+    if not isinstance(method, dict) or method.get("controller") != did:
+        return None
+    kid = _absolute(did, method.get("id"))
+    if not kid.startswith(f"{did}#"):
+        return None
+    try:
+        key = read_jwk(method.get("publicKeyJwk"))
+    except ProtocolViolation as err:
+        raise ProtocolViolation(f"the DID document of {did} has a malformed key") from err
+    return None if key is None else (kid, key)
+
+
+def _absolute(did: str, reference: object) -> str:
+    """A key's identifier, which a document may write relative to itself."""
+    if not isinstance(reference, str):
+        return ""
+    return did + reference if reference.startswith("#") else reference
 
 
 def _key_of_did_key(did: str) -> VerificationKey:
     encoded = did.removeprefix("did:key:")
-    raw = _base58_decode(encoded[1:]) if encoded.startswith("z") and len(encoded) < 64 else b""
-    if len(raw) != 34 or not raw.startswith(_ED25519_MULTICODEC):
-        raise ProtocolViolation("expected a did:key of an Ed25519 key")
-    return OKPKey.import_key(Ed25519PublicKey.from_public_bytes(raw[2:]))
+    short = encoded.startswith("z") and len(encoded) < _MAX_DID_KEY
+    raw = _base58_decode(encoded[1:]) if short else b""
+    for suite in SUITES.values():
+        if raw.startswith(suite.multicodec):
+            try:
+                return suite.of_public_bytes(raw[len(suite.multicodec) :])
+            except ValueError as err:
+                raise ProtocolViolation("the did:key holds no key of its kind") from err
+    raise ProtocolViolation("expected a did:key of an Ed25519 or P-256 key")
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,17 +13,23 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import OKPKey
 
 from dataspace.errors import Unauthenticated
-from dataspace.identity.did import VerificationKey
+from dataspace.identity.keys import (
+    READ_NAMES,
+    PrivateKey,
+    SigningKey,
+    VerificationKey,
+    names_of,
+)
+from dataspace.identity.status_list import StatusEntry, parse_status
 from dataspace.settings import ParticipantKind
 
-ALGORITHMS = ["Ed25519", "EdDSA", "ES256"]
+ALGORITHMS = sorted(name for names in READ_NAMES.values() for name in names)
 TOKEN_LIFETIME_S = 60
 # Clocks of two honest nodes may differ by this much.
 CLOCK_SKEW_S = 30
@@ -41,13 +47,25 @@ class Identity:
     """Our own DID with the key that speaks for it."""
 
     did: str
-    key: OKPKey
-    kid: str
+    signing_key: SigningKey
 
     @classmethod
-    def of(cls, did: str, private_key: Ed25519PrivateKey) -> Identity:
-        key = OKPKey.import_key(private_key)
-        return cls(did=did, key=key, kid=f"{did}#{key.thumbprint()}")
+    def of(cls, did: str, key: SigningKey | PrivateKey) -> Identity:
+        return cls(did, key if isinstance(key, SigningKey) else SigningKey.of(key))
+
+    @property
+    def key(self) -> VerificationKey:
+        """The key as JOSE takes it, with its private part."""
+        return self.signing_key.jwk
+
+    @property
+    def kid(self) -> str:
+        return f"{self.did}#{self.signing_key.thumbprint}"
+
+    @property
+    def alg(self) -> str:
+        """The algorithm's name in JOSE."""
+        return self.signing_key.algorithm.value
 
 
 @dataclass(frozen=True)
@@ -61,17 +79,39 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Membership:
+    """What an operator's credential says: of whom, until when (UNIX seconds), and in which lists
+    it may have been taken back since."""
+
+    member: Member
+    expires_at: int
+    status: tuple[StatusEntry, ...] = ()
+
+
+@dataclass(frozen=True)
 class Claims:
-    """What a verified token says, before its credential is looked at."""
+    """What a verified token says, before its credential is looked at.
+
+    `access` is the claim `token`: with it the addressee may ask the bearer's credential service.
+    """
 
     did: str
     jti: str
     expires_at: int
     membership: str | None
+    access: str | None = None
 
 
-def issue_token(identity: Identity, *, audience: str, now: int, membership: str | None) -> str:
-    """A token for one request to `audience`, valid for a minute."""
+def issue_token(
+    identity: Identity,
+    *,
+    audience: str,
+    now: int,
+    membership: str | None,
+    access: str | None = None,
+) -> str:
+    """A token for one request to `audience`, valid for a minute. `access` lets the audience ask for
+    our credentials, if it wants more than `membership` (`dataspace.claims.access`)."""
     claims: dict[str, object] = {
         "iss": identity.did,
         "sub": identity.did,
@@ -82,31 +122,39 @@ def issue_token(identity: Identity, *, audience: str, now: int, membership: str 
     }
     if membership is not None:
         claims["membership"] = membership
-    header = {"alg": "Ed25519", "kid": identity.kid, "typ": "JWT"}
+    if access is not None:
+        claims["token"] = access
+    header = {"alg": identity.alg, "kid": identity.kid, "typ": "JWT"}
     return jwt.encode(header, claims, identity.key, algorithms=ALGORITHMS)
 
 
-def open_token(token: str, *, audience: str, now: int, key_of: KeyOf) -> Claims:
+def open_token(
+    token: str, *, audience: str, now: int, key_of: KeyOf, lifetime_s: int = TOKEN_LIFETIME_S
+) -> Claims:
     """The claims of a token addressed to `audience`. Raises Unauthenticated saying what is wrong.
 
-    The caller still has to check `jti` against its replay table.
+    `key_of` is given the header's `kid`, or the issuer's DID where it has none. The caller still
+    has to check `jti` against its replay table.
     """
     claims = _open(token, "token", key_of)
     issuer = claims.get("iss")
     if claims.get("sub") != issuer:
         raise Unauthenticated("the token is not self-issued: its iss and sub differ")
-    if claims.get("aud") != audience:
+    if claims.get("aud") not in (audience, [audience]):
         raise Unauthenticated(f"the token is addressed to another node, not to {audience}")
     expires_at = _verify_times(claims, now, "token", "send a fresh token with each request")
-    if expires_at - now > TOKEN_LIFETIME_S + 2 * CLOCK_SKEW_S:
-        raise Unauthenticated(f"the token lives longer than {TOKEN_LIFETIME_S} seconds")
+    if expires_at - now > lifetime_s + 2 * CLOCK_SKEW_S:
+        raise Unauthenticated(f"the token lives longer than {lifetime_s} seconds")
     jti = claims.get("jti")
     if not isinstance(jti, str) or not 8 <= len(jti) <= 128:
         raise Unauthenticated("the token has no usable jti")
     membership = claims.get("membership")
     if membership is not None and not isinstance(membership, str):
         raise Unauthenticated("the token's membership claim is not a VC-JWT")
-    return Claims(str(issuer), jti, expires_at, membership)
+    access = claims.get("token")
+    if access is not None and not isinstance(access, str):
+        raise Unauthenticated("the token's claim `token` is no text")
+    return Claims(str(issuer), jti, expires_at, membership, access)
 
 
 def peek_token(token: str) -> tuple[str, str | None]:
@@ -131,25 +179,39 @@ def issue_credential(
     name: str,
     now: int,
     zones: Sequence[str] = (),
+    status: Sequence[StatusEntry] = (),
 ) -> str:
-    """A membership credential as VC-JWT (W3C VC Data Model 1.1 §6.3.1), valid for thirty days."""
+    """A membership credential as VC-JWT (W3C VC Data Model 1.1 §6.3.1), valid for thirty days
+    unless a list that `status` names says otherwise."""
     about: dict[str, object] = {"id": subject, "kind": kind.value, "name": name}
     if zones:
         about["zones"] = list(zones)
+    jti = f"urn:uuid:{uuid.uuid4()}"
+    vc: dict[str, object] = {
+        "@context": ["https://www.w3.org/2018/credentials/v1"],
+        # What the claims around it say as well; readers of other makes look for it here.
+        "id": jti,
+        "type": ["VerifiableCredential", "MembershipCredential"],
+        "issuer": operator.did,
+        "issuanceDate": datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z"),
+        "credentialSubject": about,
+    }
+    if status:
+        vc["@context"] = [
+            "https://www.w3.org/2018/credentials/v1",
+            "https://www.w3.org/ns/credentials/status/v1",
+        ]
+        vc["credentialStatus"] = [entry.to_json() for entry in status]
     claims = {
         "iss": operator.did,
         "sub": subject,
         "iat": now,
         "nbf": now,
         "exp": now + CREDENTIAL_LIFETIME_S,
-        "jti": f"urn:uuid:{uuid.uuid4()}",
-        "vc": {
-            "@context": ["https://www.w3.org/2018/credentials/v1"],
-            "type": ["VerifiableCredential", "MembershipCredential"],
-            "credentialSubject": about,
-        },
+        "jti": jti,
+        "vc": vc,
     }
-    header = {"alg": "Ed25519", "kid": operator.kid, "typ": "JWT"}
+    header = {"alg": operator.alg, "kid": operator.kid, "typ": "JWT"}
     return jwt.encode(header, claims, operator.key, algorithms=ALGORITHMS)
 
 
@@ -161,9 +223,9 @@ def renewal_time(credential: str) -> float:
 
 def open_credential(
     credential: str, *, subject: str, operator: str, now: int, key_of: KeyOf
-) -> tuple[Member, int]:
-    """What `operator` says of `subject`, and until when (UNIX seconds). Raises Unauthenticated
-    saying what is wrong."""
+) -> Membership:
+    """What `operator` says of `subject`. Raises Unauthenticated saying what is wrong, and
+    ProtocolViolation for a status that cannot be read. The lists are not looked at here."""
     claims = _open(credential, "membership credential", key_of)
     if claims.get("iss") != operator:
         raise Unauthenticated(
@@ -187,7 +249,8 @@ def open_credential(
     if not isinstance(zones, list) or len(zones) > MAX_ZONES or not all(map(_is_zone, zones)):
         raise Unauthenticated("the membership credential's zones are not a list of names")
     member = Member(did=subject, kind=kind, name=str(about.get("name", "")), zones=tuple(zones))
-    return member, expires_at
+    status = parse_status(vc.get("credentialStatus") if isinstance(vc, dict) else None)
+    return Membership(member, expires_at, status)
 
 
 def _is_zone(value: object) -> bool:
@@ -198,11 +261,16 @@ def _open(token: str, what: str, key_of: KeyOf) -> dict[str, object]:
     if len(token) > MAX_TOKEN_BYTES:
         raise Unauthenticated(f"the {what} is longer than {MAX_TOKEN_BYTES} bytes")
     try:
-        kid = jws.extract_compact(token.encode()).headers().get("kid")
+        unopened = jws.extract_compact(token.encode())
+        kid = unopened.headers().get("kid")
+        if kid is None and what == "token":
+            kid = json.loads(unopened.payload)["iss"]
         if not isinstance(kid, str):
             raise Unauthenticated(f"the {what} names no key (kid)")
-        claims = dict(jwt.decode(token, key_of(kid), algorithms=ALGORITHMS).claims)
-    except (JoseError, ValueError, RecursionError) as err:
+        key = key_of(kid)
+        # The key says which algorithm it is for; a header that names another one is refused.
+        claims = dict(jwt.decode(token, key, algorithms=names_of(key)).claims)
+    except (JoseError, ValueError, RecursionError, KeyError, TypeError) as err:
         raise Unauthenticated(f"the {what} is malformed or its signature is wrong") from err
     if kid.partition("#")[0] != claims.get("iss"):
         raise Unauthenticated(f"the {what} is signed with a key that is not its issuer's")
@@ -220,4 +288,7 @@ def _verify_times(claims: dict[str, object], now: int, what: str, remedy: str) -
             f"the {what} was issued {issued_at - now} seconds in the future",
             remedy="set both nodes' clocks",
         )
+    begins_at = claims.get("nbf", issued_at)
+    if not isinstance(begins_at, int) or begins_at > now + CLOCK_SKEW_S:
+        raise Unauthenticated(f"the {what} is not valid yet", remedy="set both nodes' clocks")
     return expires_at

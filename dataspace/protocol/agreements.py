@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import structlog
-from joserfc.jwk import Key, import_key
+from joserfc.jwk import import_key
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
@@ -58,7 +58,7 @@ class Agreements:
 
     def sign(self, row: NegotiationRow) -> str:
         own = self._node.identity
-        return sign_agreement(Agreement.model_validate(row.agreement), own.key, own.kid, "Ed25519")
+        return sign_agreement(Agreement.model_validate(row.agreement), own.key, own.kid, own.alg)
 
     def verify_signature(self, signature: str, agreement: Agreement, signer: str) -> None:
         verify_agreement_signature(
@@ -147,7 +147,7 @@ class Agreements:
         stored = row.keys or {}
         return make_deed(
             (row.provider_signature, row.consumer_signature),
-            lambda kid: import_key(stored[kid]) if kid in stored else self._public_key(kid),
+            lambda kid: import_key(stored[kid]) if kid in stored else self._node.key_of(kid),
         )
 
     def _keys(self, row: NegotiationRow) -> dict[str, Any]:
@@ -158,16 +158,12 @@ class Agreements:
                 continue
             kid = key_id(signature)
             try:
-                keys[kid] = public_jwk(self._public_key(kid))
+                keys[kid] = public_jwk(self._node.key_of(kid))
             except NodeError as err:
                 # It was there when the signature was verified a moment ago. The agreement holds
                 # without it; a deed will look the key up again.
                 log.warning("a signer's key cannot be kept", kid=kid, error=str(err))
         return keys
-
-    def _public_key(self, kid: str) -> Key:
-        own = self._node.identity
-        return own.key if kid == own.kid else self._node.peers.resolver.key(kid)
 
     # ---- ending -----------------------------------------------------------------------------
 

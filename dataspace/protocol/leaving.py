@@ -18,7 +18,7 @@ from contracts import messages as dsp
 from contracts.evaluation import Decision, Facts, Request, decide
 from contracts.odrl import Agreement
 from contracts.party import Party
-from contracts.planning import required_release
+from contracts.planning import approvers_required, required_release
 from contracts.transfer import TERMINAL
 from contracts.transfer_strategy import PUSH, RAW_FORMATS
 from contracts.vocabulary import CONSENT
@@ -84,7 +84,7 @@ class Leaving:
         agreement has ended the transfer already."""
         agreement = tx.get_one(AgreementRow, row.agreement)
         facts = self._facts(tx, row, agreement, sight, earlier_uses=agreement.use_count)
-        ended = refusal_of(agreement)
+        ended = self._node.standings.refusal(row.peer) or refusal_of(agreement)
         if ended is not None:
             self.record_decision(tx, row, agreement, facts, ended)
             self._node.transfers.deny(tx, row, ended)
@@ -107,7 +107,8 @@ class Leaving:
         else:
             earlier = max(0, agreement.use_count - 1)
             facts = self._facts(tx, row, agreement, sight, earlier_uses=earlier)
-            refusal = refusal_of(agreement) or refusal_in(_ask(row, agreement, facts))
+            ended = self._node.standings.refusal(row.peer) or refusal_of(agreement)
+            refusal = ended or refusal_in(_ask(row, agreement, facts))
             if refusal is not None:
                 self.record_decision(tx, row, agreement, facts, refusal)
         if refusal is not None:
@@ -181,6 +182,7 @@ class Leaving:
             consent=sight.consent,
             # What waits for a person's approval does not become an agreement without it.
             approved=True,
+            approvers=approvers_required(document),
             # Exactly what the data plane applies; where it cannot, no row is given.
             release=required_release(document, row.format),
             content_version=sight.content_version,

@@ -159,7 +159,7 @@ def _texts_in(operand: object) -> list[str]:
 
 def _sign(document: BaseModel, operator: Identity, typ: str, limit: int) -> str:
     payload = document.model_dump_json().encode()
-    return sign_compact(payload, operator.key, operator.kid, "Ed25519", typ=typ, limit=limit)
+    return sign_compact(payload, operator.key, operator.kid, operator.alg, typ=typ, limit=limit)
 
 
 def _open(

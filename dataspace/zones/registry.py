@@ -111,7 +111,7 @@ class ZoneRegistry:
         with self._node.store.transaction() as tx:
             zone, participant = _zone(tx, name), _participant(tx, did)
             if self._put_on_list(tx, zone, did):
-                self._hint(tx, participant)
+                self.hint(tx, participant)
             return _described(zone, _members(tx, name))
 
     def expel(self, name: str, did: str) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class ZoneRegistry:
             self._changed(tx, zone, did, "expelled")
             participant = tx.get(ParticipantRow, did)
             if participant is not None:
-                self._hint(tx, participant)
+                self.hint(tx, participant)
             return _described(zone, _members(tx, name))
 
     def signed_list(self, name: str) -> str:
@@ -177,6 +177,12 @@ class ZoneRegistry:
         """Put a new participant on the lists its invitation named; the credential comes with it."""
         for zone in zones:
             self._put_on_list(tx, _zone(tx, zone), did)
+
+    def expel_everywhere(self, tx: Session, did: str) -> None:
+        """Take a participant off every list, in the caller's transaction."""
+        for member in tx.exec(select(ZoneMemberRow).where(ZoneMemberRow.did == did)).all():
+            tx.delete(member)
+            self._changed(tx, _zone(tx, member.zone), did, "expelled")
 
     # ---- shared policies ------------------------------------------------------------------------
 
@@ -294,7 +300,7 @@ class ZoneRegistry:
     def _record(self, tx: Session, event: EntryType, kind: str, zone: str, **fields: Any) -> None:
         self._node.evidence.record(tx, event, kind=kind, categories=(zone,), **fields)
 
-    def _hint(self, tx: Session, participant: ParticipantRow) -> None:
+    def hint(self, tx: Session, participant: ParticipantRow) -> None:
         """Have the member's node ask for its new credential; who has none asks in its time."""
         if participant.did == self._node.did:
             self._node.schedule_renewal(tx)

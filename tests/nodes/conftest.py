@@ -15,6 +15,7 @@ import pytest
 from dataspace.client import Client
 from dataspace.demo.space import LocalSpace, RunningNode
 from dataspace.identity.did import did_of_key
+from dataspace.identity.keys import SigningKey
 from dataspace.identity.tokens import Identity, issue_token
 from dataspace.settings import Home, ParticipantKind
 from privacy.kinds import KINDS
@@ -139,7 +140,7 @@ def stranger() -> Identity:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()
-    return Identity.of(did_of_key(key.public_key()), key)
+    return Identity.of(did_of_key(SigningKey.of(key).jwk), key)
 
 
 def _membership(database: Path) -> str:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dataspace.client import ApiError, Refused
 from dataspace.identity.did import did_of_key
+from dataspace.identity.keys import SigningKey
 from dataspace.identity.tokens import Identity, issue_credential, issue_token
 from dataspace.membership import Application, apply_for_membership
 from dataspace.settings import ParticipantKind
@@ -64,7 +65,7 @@ def member(city: City, http: httpx2.Client) -> Callable[..., Callable[[str], dic
 
     def make(kind: str, *zones: str) -> Callable[[str], dict[str, str]]:
         key = Ed25519PrivateKey.generate()
-        own = Identity.of(did_of_key(key.public_key()), key)
+        own = Identity.of(did_of_key(SigningKey.of(key).jwk), key)
         now = int(time.time())
         known = ParticipantKind(kind)
         membership = issue_credential(issuer, subject=own.did, kind=known, name="m", now=now)

@@ -16,6 +16,7 @@ from contracts.signature import sign_agreement
 from dataspace.cli.agreement_commands import app
 from dataspace.errors import InputRejected, Unavailable
 from dataspace.identity.did import did_of_key, did_of_url
+from dataspace.identity.keys import SigningKey
 from dataspace.identity.tokens import Identity
 from dataspace.node import Node
 from dataspace.settings import free_port
@@ -48,7 +49,7 @@ def by_both(node: Node, peer: Identity, agreement: AgreementRow) -> AgreementRow
 def somebody() -> Identity:
     """A consumer whose key is in its DID, so that nobody has to be asked for it."""
     key = Ed25519PrivateKey.generate()
-    return Identity.of(did_of_key(key.public_key()), key)
+    return Identity.of(did_of_key(SigningKey.of(key).jwk), key)
 
 
 @pytest.fixture

@@ -10,15 +10,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dataspace.errors import ProtocolViolation, Unavailable
+from dataspace.identity.addresses import AddressPolicy, verify_address
 from dataspace.identity.did import (
     MAX_DOCUMENT_BYTES,
+    ListedKey,
     Resolver,
     did_of_key,
     did_of_url,
     document_of_node,
     url_of_did,
-    verify_public_address,
 )
+from dataspace.identity.keys import SigningKey
 from dataspace.identity.tokens import Identity
 
 
@@ -45,13 +47,13 @@ def test_what_is_no_did_web_is_refused(did: str) -> None:
 @pytest.mark.parametrize("host", ["10.0.0.1", "192.168.1.1", "169.254.169.254", "::1", "0.0.0.0"])
 def test_addresses_inside_our_network_are_not_called(host: str) -> None:
     with pytest.raises(ProtocolViolation, match="private network"):
-        verify_public_address(host, local=False)
+        verify_address(host, AddressPolicy(local=False))
 
 
 def test_a_local_space_adds_loopback_and_nothing_else() -> None:
-    verify_public_address("127.0.0.1", local=True)
+    verify_address("127.0.0.1", AddressPolicy(local=True))
     with pytest.raises(ProtocolViolation):
-        verify_public_address("10.0.0.1", local=True)
+        verify_address("10.0.0.1", AddressPolicy(local=True))
 
 
 class Documents:
@@ -78,7 +80,7 @@ class Documents:
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def publish(self, identity: Identity) -> None:
-        document = document_of_node(did=self.did, url=self.url, key=identity.key)
+        document = document_of_node(did=self.did, url=self.url, keys=[ListedKey(identity.key)])
         self.body = json.dumps(document).encode()
 
 
@@ -143,7 +145,7 @@ def test_invented_keys_do_not_make_us_fetch_again_and_again(
 
 def test_a_document_of_somebody_else_is_refused(documents: Documents, resolver: Resolver) -> None:
     other = Identity.of("did:web:other.example", Ed25519PrivateKey.generate())
-    document = document_of_node(did=other.did, url=documents.url, key=other.key)
+    document = document_of_node(did=other.did, url=documents.url, keys=[ListedKey(other.key)])
     documents.body = json.dumps(document).encode()
     with pytest.raises(ProtocolViolation, match="not its own"):
         resolver.key(f"{documents.did}#k")
@@ -167,7 +169,7 @@ def test_a_node_that_is_down_can_be_tried_again(resolver: Resolver) -> None:
 
 def test_a_did_key_carries_its_key_itself(resolver: Resolver) -> None:
     private = Ed25519PrivateKey.generate()
-    identity = Identity.of(did_of_key(private.public_key()), private)
+    identity = Identity.of(did_of_key(SigningKey.of(private).jwk), private)
     assert resolver.key(identity.kid).thumbprint() == identity.key.thumbprint()
 
 

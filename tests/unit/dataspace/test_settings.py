@@ -28,6 +28,7 @@ def test_every_secret_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     home = create_home(tmp_path / "home", VALUES, invitation="an-invitation-code")
     keys = list((home.path / "keys").iterdir())
     assert {key.name for key in keys} == {
+        "root.key",
         "signing.pem",
         "log.pem",
         "account.key",

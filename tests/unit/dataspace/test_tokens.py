@@ -8,7 +8,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from dataspace.errors import Unauthenticated
-from dataspace.identity.did import VerificationKey
+from dataspace.identity.keys import VerificationKey
 from dataspace.identity.tokens import (
     CLOCK_SKEW_S,
     CREDENTIAL_LIFETIME_S,
@@ -126,9 +126,10 @@ def opened(text: str, **changes: object) -> object:
 
 
 def test_a_credential_says_what_its_subject_is() -> None:
-    member, until = open_credential(
+    found = open_credential(
         credential(), subject=PEER.did, operator=OPERATOR.did, now=NOW, key_of=KEY_OF
     )
+    member, until = found.member, found.expires_at
     assert (member.did, member.kind, member.name) == (PEER.did, ParticipantKind.PERSONAL, "Trust")
     assert (member.zones, until) == ((), NOW + CREDENTIAL_LIFETIME_S)
 
@@ -136,7 +137,7 @@ def test_a_credential_says_what_its_subject_is() -> None:
 def test_a_credential_names_the_zones_of_its_subject() -> None:
     named = credential(zones=("qianhai-ftz", "港区"))
     asked = {"subject": PEER.did, "operator": OPERATOR.did, "now": NOW, "key_of": KEY_OF}
-    assert open_credential(named, **asked)[0].zones == ("qianhai-ftz", "港区")  # type: ignore[arg-type]
+    assert open_credential(named, **asked).member.zones == ("qianhai-ftz", "港区")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("zones", [("a b",), ("",), ("x" * 65,), ("zone",) * 33, (1,)])

@@ -254,7 +254,7 @@ def test_an_invitation_names_zones_that_exist_and_puts_the_invited_on_their_list
     claims = jws.extract_compact(admission.credential.encode()).payload
     assert f'"zones":["{park}"]'.encode() in claims
     assert town.registry.show(park)["members"] == ["did:web:new.example"]
-    listed = {one["did"]: one["zones"] for one in operator.participants()}
+    listed = {one["did"]: one["zones"] for one in operator.members.page()}
     assert listed["did:web:new.example"] == [park]
 
 
