@@ -28,6 +28,9 @@ OTHER_VARIABLES: Final[Mapping[str, str]] = {
     "DATASPACE_HOME": "the default of `--home`",
     "DATASPACE_PASSPHRASE": "the passphrase of the key files",
     "DATASPACE_PASSPHRASE_FILE": "a file that holds it",
+    "DATASPACE_URL": "the node's address for the command line, where it has no home",
+    "DATASPACE_API_KEY": "the key of whoever uses the command line",
+    "DATASPACE_API_KEY_FILE": "a file that holds it",
     "DATASPACE_STOP_WITH_PARENT": "any value: stop when standard input closes",
 }
 MASK: Final = "***"
