@@ -1,4 +1,4 @@
-"""The kit's archives: fetched by Maven once, kept for as long as the pom stays as it is."""
+"""The kits' archives: fetched by Maven once, kept for as long as a pom stays as it is."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def verify_java() -> None:
         raise Missing("the Java here is a runtime without the compiler (a JDK is needed)")
 
 
-def fetch_archives() -> Path:
-    """The directory with the kit and all it runs on. Raises Missing where Maven cannot get them."""
-    directory = CACHE / hashlib.sha256(POM.read_bytes()).hexdigest()[:16]
+def fetch_archives(pom: Path = POM) -> Path:
+    """The directory with a kit and all it runs on. Raises Missing where Maven cannot get them."""
+    directory = CACHE / hashlib.sha256(pom.read_bytes()).hexdigest()[:16]
     if directory.is_dir():
         return directory
     if shutil.which("mvn") is None:
@@ -51,7 +51,7 @@ def fetch_archives() -> Path:
             "mvn",
             "--quiet",
             "--batch-mode",
-            f"--file={POM}",
+            f"--file={pom}",
             "dependency:copy-dependencies",
             "-DincludeScope=runtime",
             f"-DoutputDirectory={fetched}",

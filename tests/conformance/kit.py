@@ -1,11 +1,13 @@
-"""The Dataspace Protocol's official conformance kit, run against this connector.
+"""The official conformance kits, run against this connector.
 
-    ./run tck [--times N] [--keep DIR] [--kit DIR]
+    ./run tck [--part dsp|dcp] [--times N] [--keep DIR] [--kit DIR]
 
-Proves the set-up with the kit's own connector first, then plays every case against a node of ours,
-demands that exactly the expected cases ran, and ends with `65 passed, 0 failed`. The kit needs
-Java 17 or later (a JDK) and Maven; where they cannot be had it says so and ends with 0. Its own
-exit code is always 0 and it is silent about a case that it leaves out, so its output is read.
+`dsp` is the Dataspace Protocol's kit, `dcp` that of the Decentralized Claims Protocol
+(`claims_kit`). Each part proves its set-up with the kit's own peer first, then plays every case
+against a node of ours, demands that exactly the expected cases ran, and ends with a line such as
+`65 passed, 0 failed`. The kits need Java 17 or later (a JDK) and Maven; where they cannot be had
+that is said, and it ends with 0. Their own exit code is always 0 and they are silent about a case
+that they leave out, so their output is read.
 """
 
 from __future__ import annotations
@@ -18,22 +20,20 @@ import time
 from pathlib import Path
 from typing import Final
 
-import httpx2
-
 from dataspace.settings import free_port
 from tests.conformance.archives import HERE, Missing, fetch_archives, verify_java
 from tests.conformance.cases import expected_cases
+from tests.conformance.claims_kit import fetch_claims_archives, play_claims
 from tests.conformance.outcome import Outcome, closing_line, findings, read_outcome
 from tests.conformance.settings import write_settings
+from tests.conformance.starting import await_answer, new_directory, running
 
-ROOT: Final = HERE.parents[1]
+PARTS: Final = ("dsp", "dcp")
 # A case that fails waits a quarter of a minute for each thing that does not happen.
 KIT_S: Final = 1800
-START_S: Final = 60
 # The kit's own connector answers without the pause that the kit needs to make itself ready, so on a
 # busy machine it misses one of its own messages now and then. Ours pauses, and has one try.
 SET_UP_TRIES: Final = 3
-STOP_S: Final = 30
 
 
 def run_kit(archives: Path, work: Path, *, connector: str | None) -> Outcome:
@@ -57,29 +57,9 @@ def run_against_us(archives: Path, work: Path) -> Outcome:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "tests.conformance.connector", str(work / "home"), str(port)]
-    with (work / "connector.log").open("w", encoding="utf-8") as log:
-        node = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
-        try:
-            _await_health(node, address)
-            return run_kit(archives, work, connector=address)
-        finally:
-            node.terminate()
-            try:
-                node.wait(timeout=STOP_S)
-            except subprocess.TimeoutExpired:
-                node.kill()
-
-
-def _await_health(node: subprocess.Popen[bytes], address: str) -> None:
-    until = time.monotonic() + START_S
-    while time.monotonic() < until and node.poll() is None:
-        try:
-            if httpx2.get(f"{address}/health", trust_env=False).status_code == 200:
-                return
-        except httpx2.HTTPError:
-            pass
-        time.sleep(0.2)
-    raise SystemExit("the connector under test did not start: see connector.log (--keep DIR)")
+    with running(command, work / "connector.log") as node:
+        await_answer(node, f"{address}/health")
+        return run_kit(archives, work, connector=address)
 
 
 def _print_findings(outcome: Outcome) -> bool:
@@ -99,7 +79,7 @@ def play(archives: Path, work: Path, times: int) -> bool:
     for number in range(1, times + 1):
         print(f"the kit against this connector, run {number} of {times}", flush=True)
         began = time.monotonic()
-        outcome = run_against_us(archives, _new_directory(work / f"run-{number}"))
+        outcome = run_against_us(archives, new_directory(work / f"run-{number}"))
         well = _print_findings(outcome) and well
         print(f"in {time.monotonic() - began:.0f} s")
         print(closing_line(outcome), flush=True)
@@ -108,38 +88,45 @@ def play(archives: Path, work: Path, times: int) -> bool:
 
 def _set_up_works(archives: Path, work: Path, number: int) -> bool:
     print(f"the kit against its own connector, try {number}", flush=True)
-    own = _new_directory(work / f"own-{number}")
+    own = new_directory(work / f"own-{number}")
     return _print_findings(run_kit(archives, own, connector=None))
 
 
-def _new_directory(wanted: Path) -> Path:
+def _part(name: str, kit: Path | None, work: Path, times: int) -> bool:
+    """Play one part; whether all was well. One whose kit cannot be had is left out, and said."""
     try:
-        wanted.mkdir(parents=True)
-    except FileExistsError as err:
-        raise SystemExit(f"{wanted} exists: name a directory without earlier logs") from err
-    return wanted
+        verify_java()
+        fetch, played = (
+            (fetch_archives, play) if name == "dsp" else (fetch_claims_archives, play_claims)
+        )
+        archives = (kit or fetch()).resolve()
+    except Missing as err:
+        print(f"skipped: {err}")
+        return True
+    return played(archives, work, times)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./run tck")
+    parser.add_argument("--part", choices=PARTS, help="one of the kits; otherwise both")
     parser.add_argument("--times", type=int, default=1, metavar="N", help="run all cases N times")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep settings and logs there")
     parser.add_argument(
-        "--kit", type=Path, metavar="DIR", help="the kit's archives, instead of Maven's"
+        "--kit", type=Path, metavar="DIR", help="the part's archives, instead of Maven's"
     )
     asked = parser.parse_args()
     if asked.times < 1:
         parser.error(f"--times: expected 1 or more, got {asked.times}")
+    if asked.kit is not None and asked.part is None:
+        parser.error("--kit: say whose archives they are with --part")
     if asked.kit is not None and not any(asked.kit.glob("*.jar")):
         parser.error(f"--kit: there are no archives (*.jar) in {asked.kit}")
-    try:
-        verify_java()
-        archives = (asked.kit or fetch_archives()).resolve()
-    except Missing as err:
-        print(f"skipped: {err}")
-        return 0
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
-        return 0 if play(archives, (asked.keep or Path(scratch)).resolve(), asked.times) else 1
+        work = (asked.keep or Path(scratch)).resolve()
+        parts = [asked.part] if asked.part else PARTS
+        # All of them, so that a failure in one does not hide what is in the other.
+        well = [_part(name, asked.kit, work, asked.times) for name in parts]
+    return 0 if all(well) else 1
 
 
 if __name__ == "__main__":

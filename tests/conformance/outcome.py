@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 ENDED: Final = "KIT ENDED"
 MAX_REASON_CHARS: Final = 2_000
 LAST_LINES: Final = 8
-_CASE: Final = re.compile(r"[A-Z_]+:\d\d-\d\d")
+# CN_C:02-05 in the one kit, presentation.cs:cs_05_02_endpointDiscovery in the other.
+_CASE: Final = re.compile(r"[A-Z_]+:\d\d-\d\d|[a-z]+\.[a-z]+:\w+")
 _RESULT: Final = re.compile(rf"(SUCCESSFUL|FAILED|ABORTED): ({_CASE.pattern})\s*$")
 _REASON: Final = "REASON: "
 
@@ -71,6 +72,17 @@ def findings(outcome: Outcome, expected: frozenset[str]) -> list[str]:
     if outcome.broken_off is not None:
         found.append(f"THE KIT BROKE OFF\n  {_shortened(outcome.broken_off)}")
     return found
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """Several runs of different cases as one."""
+    broken = [one.broken_off for one in outcomes if one.broken_off is not None]
+    return Outcome(
+        passed=frozenset[str]().union(*(one.passed for one in outcomes)),
+        failed=frozenset[str]().union(*(one.failed for one in outcomes)),
+        reasons={name: why for one in outcomes for name, why in one.reasons.items()},
+        broken_off="\n".join(broken) if broken else None,
+    )
 
 
 def closing_line(outcome: Outcome) -> str:

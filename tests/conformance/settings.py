@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +48,12 @@ def write_settings(path: Path, *, kit_port: int, connector: str | None) -> None:
         "dataspacetck.dsp.jsonld.context.city.uri": CONTEXT_URL,
         **({} if connector is None else named_in_settings()),
     }
-    written = "".join(f"{name}={_escaped(value)}\n" for name, value in lines.items())
+    write_properties(path, lines)
+
+
+def write_properties(path: Path, settings: Mapping[str, str]) -> None:
+    """Write a properties file."""
+    written = "".join(f"{name}={_escaped(value)}\n" for name, value in settings.items())
     path.write_text(written, encoding="latin-1")
 
 
