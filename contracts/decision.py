@@ -39,9 +39,10 @@ class Facts:
     `now` is aware; `use_count` counts the uses before this one; `recipient_role` is the kind of
     participant in the consumer's membership credential, `recipient_zones` the zones it belongs to
     by their current lists; `grade` is the data's; `approved` says what a person at the provider
-    decided; `release` are the rules by which rows are treated before they leave, () for rows as
-    they are and None where no rows leave; `content_version` is the state the data are in. Raises
-    InputRejected for a naive `now` or a negative count or budget.
+    decided, `approvers` how many different people approved; `release` are the rules by which rows
+    are treated before they leave, () for rows as they are and None where no rows leave;
+    `content_version` is the state the data are in. Raises InputRejected for a naive `now` or a
+    negative count or budget.
     """
 
     now: datetime
@@ -52,6 +53,7 @@ class Facts:
     epsilon_spent: Decimal = Decimal(0)
     recipient_zones: tuple[str, ...] | None = None
     approved: bool | None = None
+    approvers: int | None = None
     release: tuple[str, ...] | None = None
     content_version: str | None = None
 

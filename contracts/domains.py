@@ -319,6 +319,7 @@ _LOSSES: Final = Domain(ValueKind.NUMBER, lower=(Decimal(0), False))
 _NUMBERS: Final[Mapping[str, Callable[[Domain], Domain]]] = {
     Operand.COUNT: lambda domain: _whole(domain).meet(_COUNTS),
     Operand.MIN_COHORT: _whole,
+    Operand.APPROVERS: _whole,
     Operand.EPSILON_BUDGET: _LOSSES.meet,
 }
 

@@ -64,8 +64,8 @@ def decide(policy: Offer | Agreement, request: Request, facts: Facts) -> Decisio
     Every rule for the action is visited in full, so the decision also explains what would have to
     change. An agreement binds one assignee: anyone else is refused, and so is a policy in a profile
     we do not know (ODRL 2.2 forbids processing it). A refusal for want of a person's approval names
-    that clause only where nothing else is missing: its operand is `ds:approval`, and it is unknown
-    rather than unmet.
+    that clause only where nothing else is missing: its operand is `ds:approval` or
+    `ds:approvers`, and it is unknown rather than unmet.
     """
     preliminary = standing(policy, request)
     prohibitions = [
@@ -290,6 +290,7 @@ _FACTS: Final[Mapping[Operand, Callable[[Request, Facts], Fact | None]]] = {
     Operand.RECIPIENT_ZONE: lambda request, facts: facts.recipient_zones,
     Operand.CONSENT: lambda request, facts: facts.consent,
     Operand.APPROVAL: lambda request, facts: facts.approved,
+    Operand.APPROVERS: lambda request, facts: facts.approvers,
     Operand.RELEASE: lambda request, facts: facts.release,
     Operand.CONTENT_VERSION: lambda request, facts: facts.content_version,
 }
@@ -315,7 +316,7 @@ def _nearest_miss(permissions: list[ClauseResult]) -> ClauseResult:
 
 
 def _waits_for_person(clause: ClauseResult) -> bool:
-    return clause.operand == Operand.APPROVAL and not clause.known
+    return clause.operand in (Operand.APPROVAL, Operand.APPROVERS) and not clause.known
 
 
 def _duties(

@@ -83,11 +83,37 @@ def approval_required(policy: Offer | Agreement) -> bool:
 
     True as soon as any clause speaks of approval: asking one time too many does no harm.
     """
-    return any(
-        atom.left_operand == Operand.APPROVAL
-        for permission in policy.permission
-        for atom in _atoms(permission.constraint)
+    return approvers_required(policy) > 0
+
+
+def approvers_required(policy: Offer | Agreement) -> int:
+    """How many different people at the provider have to approve; 0 if nobody has to.
+
+    Under `or` the strictest branch counts, as with cohorts.
+    """
+    return max(
+        (
+            approvers_demanded(atom)
+            for permission in policy.permission
+            for atom in _atoms(permission.constraint)
+        ),
+        default=0,
     )
+
+
+def approvers_demanded(atom: AtomicConstraint) -> int:
+    """How many people one clause wants to approve."""
+    if atom.left_operand == Operand.APPROVAL:
+        return 1
+    # A clause that cannot be read is one that a person had better look at.
+    return max(1, _demanded(atom)) if atom.left_operand == Operand.APPROVERS else 0
+
+
+def demands_approval(atom: AtomicConstraint) -> bool:
+    """Whether a clause cannot hold before a person has approved."""
+    if atom.left_operand == Operand.APPROVAL:
+        return atom.operator is Operator.EQ
+    return atom.left_operand == Operand.APPROVERS and _demanded(atom) >= 1
 
 
 def valid_until(policy: Offer | Agreement) -> datetime | None:

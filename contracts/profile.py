@@ -35,6 +35,7 @@ class Operand(StrEnum):
     RECIPIENT_ZONE = "ds:recipientZone"
     CONSENT = "ds:consent"
     APPROVAL = "ds:approval"
+    APPROVERS = "ds:approvers"
     RELEASE = "ds:release"
     CONTENT_VERSION = "ds:contentVersion"
 
@@ -161,6 +162,13 @@ OPERANDS: Final[Mapping[str, Meaning]] = MappingProxyType(
             "人工审批",
             "A person at the provider has approved the agreement.",
             "提供方的工作人员已审批该协议。",
+        ),
+        Operand.APPROVERS: Meaning(
+            ValueKind.NUMBER,
+            "the number of people who approve",
+            "审批人数",
+            "How many different people at the provider have approved the agreement.",
+            "提供方已有多少名不同的工作人员审批该协议。",
         ),
         Operand.RELEASE: Meaning(
             ValueKind.SET,

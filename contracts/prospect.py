@@ -20,6 +20,7 @@ KNOWN_BEFORE_USE: Final = frozenset(
         Operand.RECIPIENT_ZONE,
         Operand.GRADE,
         Operand.APPROVAL,
+        Operand.APPROVERS,
     }
 )
 

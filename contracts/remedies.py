@@ -92,6 +92,9 @@ def _way_to_meet(result: "ClauseResult", language: Language) -> str:
             return words["consent"]
         case Operand.APPROVAL:
             return words["approve" if result.fact is None else "declined"]
+        case Operand.APPROVERS:
+            upper = result.operator in (Operator.LT, Operator.LTEQ)
+            return words["declined" if upper else "more approve"]
         case Operand.GRADE:
             return words["no grade" if result.fact is None else "grade"]
         case Operand.CONTENT_VERSION:

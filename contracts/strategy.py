@@ -13,7 +13,7 @@ from contracts.errors import InputRejected
 from contracts.negotiation import NegotiationState
 from contracts.odrl import Agreement, Offer, same_terms
 from contracts.party import Party
-from contracts.planning import approval_required
+from contracts.planning import approvers_required
 from contracts.strictness import compare
 
 # Proposals made by both sides together. Terms are published, so there is little to haggle over;
@@ -155,11 +155,25 @@ def _decide_about_consumer(situation: Situation, settled: Offer | Agreement) -> 
             clause=prospect.refusal.path,
             remedy=prospect.refusal.remedy,
         )
-    if approval_required(settled) and situation.approval is not Approval.APPROVED:
+    approvers = approvers_required(settled)
+    if approvers and situation.approval is not Approval.APPROVED:
         if situation.approval is Approval.DECLINED:
             return _declined("A person at the provider has declined this agreement.")
-        return Action(Verb.WAIT, reason="A person here has to approve this agreement.")
+        return Action(Verb.WAIT, reason=still_to_approve(approvers, 0))
     return Action(Verb.AGREE)
+
+
+def still_to_approve(needed: int, given: int) -> str:
+    """What an agreement waits for that `given` of `needed` people have approved."""
+    if needed == 1:
+        return "A person here has to approve this agreement."
+    if given == 0:
+        return f"{needed} different people here have to approve this agreement."
+    more = needed - given
+    return (
+        f"{given} of {needed} people here have approved this agreement; "
+        f"{more} more {'has' if more == 1 else 'have'} to."
+    )
 
 
 def _as_consumer(situation: Situation) -> Action:

@@ -283,6 +283,15 @@ TEMPLATES: Final[Mapping[str, Template]] = MappingProxyType(
             "每份协议须经提供方工作人员审批。",
             fixed=(_atom(Operand.APPROVAL, Operator.EQ, "required"),),
         ),
+        "two-approvals": Template(
+            (),
+            (),
+            "Two people approve",
+            "须两人审批",
+            "Every agreement waits until two different people at the provider have approved it.",
+            "每份协议须经提供方两名不同的工作人员审批。",
+            fixed=(_atom(Operand.APPROVERS, Operator.GTEQ, "2"),),
+        ),
     }
 )
 

@@ -22,9 +22,8 @@ from connectors.classification import (
 from connectors.release import parse_rules
 from contracts.comparison import region_code
 from contracts.lint import Remark, Severity
-from contracts.odrl import AtomicConstraint, Constraint, Offer, Operator
-from contracts.planning import required_release
-from contracts.profile import Operand
+from contracts.odrl import AtomicConstraint, Constraint, Offer
+from contracts.planning import demands_approval, required_release
 from contracts.vocabulary import CONSENT, FREQUENCIES, LEGAL_BASES, THEMES, Term
 from dataspace.errors import InputRejected
 from dataspace.publication import Publication
@@ -220,7 +219,7 @@ def _waits_for_approval(offer: Offer) -> bool:
 def _asks_approval(constraint: Constraint) -> bool:
     """Whether this cannot hold before a person has approved."""
     if isinstance(constraint, AtomicConstraint):
-        return constraint.left_operand == Operand.APPROVAL and constraint.operator is Operator.EQ
+        return demands_approval(constraint)
     name, joined = constraint.joined
     several = any if name in ("and", "andSequence") else all
     return several(map(_asks_approval, joined))

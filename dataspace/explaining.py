@@ -13,7 +13,7 @@ from contracts.authoring import policy_from
 from contracts.evaluation import Decision, Facts, Request, decide
 from contracts.odrl import Agreement, Offer
 from contracts.party import Party
-from contracts.planning import required_release
+from contracts.planning import approvers_required, required_release
 from contracts.transfer_strategy import RAW_FORMATS
 from dataspace.computing.budgets import spent
 from dataspace.computing.permission import consent_of
@@ -47,6 +47,7 @@ class UseOnTrial(BaseModel):
     grade: str | None = None
     consent: bool | None = None
     approved: bool | None = None
+    approvers: int | None = Field(default=None, ge=0, le=1000)
     use_count: int | None = Field(default=None, ge=0)
     content_version: str | None = Field(default=None, max_length=100)
     epsilon: Decimal | None = Field(default=None, gt=0)
@@ -86,6 +87,7 @@ def decide_on_trial(node: Node, asked: UseOnTrial) -> Decision:
         "grade": asked.grade,
         "consent": asked.consent,
         "approved": asked.approved,
+        "approvers": asked.approvers,
         "epsilon_spent": asked.epsilon_spent,
         "content_version": asked.content_version,
     }
@@ -117,7 +119,13 @@ def _policy_and_facts(node: Node, asked: UseOnTrial) -> tuple[Offer | Agreement,
             "content_version": row.content_version,
         }
     agreement = node.agreements.get(asked.agreement or "")
-    known = {**nothing, "use_count": agreement.use_count, "approved": True}
+    terms = Agreement.model_validate(agreement.document)
+    known = {
+        **nothing,
+        "use_count": agreement.use_count,
+        "approved": True,
+        "approvers": approvers_required(terms),
+    }
     if agreement.role == Party.CONSUMER.value:
         known["recipient_role"] = node.home.settings.kind.value
     else:
@@ -128,4 +136,4 @@ def _policy_and_facts(node: Node, asked: UseOnTrial) -> tuple[Offer | Agreement,
         known["consent"] = consent_of(open_source(row.source))
         # As it was when it was last looked at; a use looks again.
         known["content_version"] = row.content_version
-    return Agreement.model_validate(agreement.document), known
+    return terms, known

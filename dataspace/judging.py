@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -22,7 +22,7 @@ from contracts.errors import ContractError
 from contracts.evaluation import Facts, Request, decide
 from contracts.odrl import Agreement
 from contracts.order import ComputationOrder, order_hash, read_unverified_order
-from contracts.planning import required_release
+from contracts.planning import approvers_required, required_release
 from contracts.transfer_strategy import RAW_FORMATS
 from contracts.wire import read_model
 from dataspace.computing.permission import request_of
@@ -86,7 +86,10 @@ class AgreementJudge:
             return
         if request.epsilon is not None:
             yield from self._understated(agreement, fact, entry, request)
-        decision = decide(agreement, request, _facts(entry, earlier, _release(agreement, fact)))
+        facts = _facts(entry, earlier, _release(agreement, fact))
+        # As many people as the terms demand, or there were no agreement.
+        facts = replace(facts, approvers=approvers_required(agreement))
+        decision = decide(agreement, request, facts)
         if decision.allowed == (fact.decision == "permit"):
             return
         verdict = "permits it" if decision.allowed else f"refuses it: {decision.reason}"

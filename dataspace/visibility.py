@@ -12,7 +12,7 @@ from datetime import datetime
 from contracts.decision import Decision, Facts
 from contracts.evaluation import Request, decide
 from contracts.odrl import AtomicConstraint, Offer, Operator, Permission
-from contracts.planning import valid_until
+from contracts.planning import approvers_required, valid_until
 from contracts.profile import Operand
 from contracts.prospect import decide_prospect
 from contracts.wire import format_time
@@ -35,6 +35,7 @@ def decide_visibility(
         grade=grade,
         consent=None,
         approved=True,
+        approvers=approvers_required(offer),
     )
     prospect = decide_prospect(offer, member.did, facts)
     until = valid_until(offer)

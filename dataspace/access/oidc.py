@@ -27,6 +27,7 @@ from dataspace.outbound import within
 MIN_RSA_BITS = 2048
 MAX_DOCUMENT_BYTES = 256 * 1024
 MAX_KEYS = 64
+KEY_TYPES = ("RSA", "EC", "OKP")
 FETCH_S = 5.0
 # Keys are looked at again this often, and count this long while the provider is away.
 REFRESH_S, KEEP_S = 3600.0, 24 * 3600.0
@@ -130,7 +131,9 @@ def _keys_in(document: Mapping[str, Any]) -> Mapping[str, ProviderKey]:
     listed = document.get("keys")
     keys: dict[str, ProviderKey] = {}
     for one in listed[:MAX_KEYS] if isinstance(listed, list) else ():
-        if not isinstance(one, dict) or one.get("use", "sig") != "sig":
+        if not isinstance(one, dict) or one.get("kty") not in KEY_TYPES:
+            continue
+        if one.get("use", "sig") != "sig":
             continue
         kid = one.get("kid")
         try:

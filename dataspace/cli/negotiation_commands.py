@@ -139,3 +139,5 @@ def _print(one: dict[str, Any]) -> None:
     for name in ("waits_for", "reason", "clause", "remedy"):
         if one[name]:
             say(f"  {name.replace('_', ' ')}: {one[name]}")
+    if one.get("approved_by"):
+        say(f"  approved by: {', '.join(each['person'] for each in one['approved_by'])}")

@@ -158,6 +158,7 @@ def explain(
     grade: Annotated[str | None, typer.Option(help="the grade of the data")] = None,
     consent: Annotated[bool | None, typer.Option(help="whether the people consented")] = None,
     approved: Annotated[bool | None, typer.Option(help="whether a person approved")] = None,
+    approvers: Annotated[int | None, typer.Option(help="how many people approved")] = None,
     use_count: Annotated[int | None, typer.Option(help="uses before this one")] = None,
     at: Annotated[datetime | None, typer.Option(help="when; local time")] = None,
     lang: LanguageOption = "en",
@@ -185,6 +186,7 @@ def explain(
         "grade": grade,
         "consent": consent,
         "approved": approved,
+        "approvers": approvers,
         "use_count": use_count,
         "at": at.astimezone().isoformat() if at is not None else None,
     }

@@ -14,6 +14,7 @@ from connectors.source import ConsentedSource, Source
 from contracts.evaluation import Decision, Facts, Request, decide
 from contracts.odrl import Agreement
 from contracts.order import ComputationOrder, OrderParticipant
+from contracts.planning import approvers_required
 from dataspace.errors import Denied
 from dataspace.sight import Sight
 from dataspace.store.tables import AgreementRow, DatasetRow
@@ -44,6 +45,7 @@ def judge(
     The recipient is as its membership credential and the lists of zones describe it, and has spent
     `epsilon_spent` on the dataset before; `sight` is what its source shows now.
     """
+    document = Agreement.model_validate(agreement.document)
     facts = Facts(
         now=now,
         use_count=agreement.use_count,
@@ -51,6 +53,7 @@ def judge(
         recipient_zones=recipient_zones,
         # What waits for a person's approval does not become an agreement without it.
         approved=True,
+        approvers=approvers_required(document),
         grade=dataset.grade,
         consent=sight.consent,
         epsilon_spent=epsilon_spent,
@@ -59,7 +62,6 @@ def judge(
     mismatch = _mismatch(order, me, dataset)
     if mismatch is not None:
         return Judgement(facts, mismatch)
-    document = Agreement.model_validate(agreement.document)
     # The policy's own answer: a pure function of what an auditor can hold too.
     decision = decide(document, request_of(order), facts)
     return Judgement(facts, refusal_in(decision))

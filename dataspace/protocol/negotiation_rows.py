@@ -11,7 +11,7 @@ from contracts.evaluation import Decision, Facts
 from contracts.negotiation import TERMINAL, NegotiationState
 from contracts.odrl import Agreement, Offer
 from contracts.party import Party
-from contracts.planning import approval_required
+from contracts.planning import approval_required, approvers_required
 from contracts.prospect import decide_prospect
 from contracts.strategy import Action, Approval, Situation, Verb
 from dataspace.protocol import UNKNOWN_PID, Pids
@@ -95,6 +95,7 @@ def _prospect(
         grade=dataset.grade,
         consent=None,
         approved=True,
+        approvers=approvers_required(terms),
     )
     return decide_prospect(terms, row.peer, facts)
 

@@ -12,13 +12,20 @@ from contracts.authoring import policy_from
 from contracts.negotiation import NegotiationMessage, next_state
 from contracts.odrl import Offer
 from contracts.party import Party
-from contracts.strategy import Action, Approval, Verb
+from contracts.planning import approvers_required
+from contracts.strategy import Action, Approval, Verb, still_to_approve
+from dataspace.access.approvals import approvals, approve
+from dataspace.access.principal import Principal
 from dataspace.errors import InputRejected, NotFound
 from dataspace.protocol import BASE
 from dataspace.protocol.catalogues import fetch_dataset
-from dataspace.protocol.negotiation_rows import offered_terms, requested_terms
+from dataspace.protocol.negotiation_rows import (
+    offered_terms,
+    requested_terms,
+    settled_terms,
+)
 from dataspace.protocol.negotiations import PERSON_DEADLINE_S, new_pid
-from dataspace.store.tables import DatasetRow, NegotiationRow
+from dataspace.store.tables import ApprovalRow, DatasetRow, NegotiationRow
 
 if TYPE_CHECKING:
     from dataspace.node import Node
@@ -87,8 +94,13 @@ class Proposals:
         self._node.negotiations.start(tx, row, Action(Verb.OFFER, offer=offer))
         return row.pid
 
-    def decide(self, pid: str, approval: Approval) -> None:
-        """A person's word about a negotiation that waits for one. Raises InputRejected if not."""
+    def decide(self, pid: str, approval: Approval, *, by: Principal) -> None:
+        """A person's word about a negotiation that waits for one. Raises InputRejected if not, and
+        Denied for a second approval of one person's.
+
+        Where the terms want several people, it waits on until as many have approved; one who
+        declines is enough to end it.
+        """
         with self._node.store.transaction() as tx:
             row = self._node.negotiations.get(tx, pid)
             if row.waiting is None:
@@ -96,12 +108,20 @@ class Proposals:
                     f"negotiation {pid} waits for nobody here; it is {row.state}",
                     remedy="see what waits: dataspace negotiation list --waiting",
                 )
+            if approval is Approval.APPROVED:
+                needed = _approvers(row)
+                given = approve(tx, row, by, time.time()) if needed > 1 else 1
+                if given < needed:
+                    row.waiting = still_to_approve(needed, given)
+                    tx.add(row)
+                    return
             row.approval, row.waiting = approval.value, None
             tx.add(row)
             self._node.negotiations.move_on(tx, row)
 
-    def counter(self, pid: str, policy: Mapping[str, Any]) -> None:
-        """Answer the peer's terms with `policy` of our own, which then counts as approved here."""
+    def counter(self, pid: str, policy: Mapping[str, Any], *, by: Principal) -> None:
+        """Answer the peer's terms with `policy` of our own, which then counts as approved here by
+        the one who did."""
         with self._node.store.transaction() as tx:
             row = self._node.negotiations.get(tx, pid)
             provider = row.role == Party.PROVIDER.value
@@ -116,10 +136,13 @@ class Proposals:
             offer = offer.for_message(row.dataset).model_copy(
                 update={"assigner": provider_did, "assignee": consumer_did}
             )
-            row.approval = Approval.APPROVED.value if provider else None
+            alone = approvers_required(offer) <= 1
+            row.approval = Approval.APPROVED.value if provider and alone else None
             self._node.negotiations.act(
                 tx, row, Action(Verb.OFFER if provider else Verb.REQUEST, offer=offer)
             )
+            if provider and not alone:
+                approve(tx, row, by, time.time())
 
     def end(self, pid: str, reason: str) -> None:
         """End an unfinished negotiation. Raises IllegalTransition where it is not ours to end."""
@@ -142,6 +165,11 @@ class Proposals:
         with self._node.store.transaction() as tx:
             return list(tx.exec(found).all())
 
+    def approvals(self, pid: str) -> list[ApprovalRow]:
+        """Whose approvals of a negotiation count, as it stands."""
+        with self._node.store.transaction() as tx:
+            return list(approvals(tx, self._node.negotiations.get(tx, pid)))
+
     def _chosen(self, provider: str, dataset_id: str, offer_id: str | None) -> Offer:
         """An offer of the dataset as the provider's catalogue shows it: the named, or the first."""
         dataset = fetch_dataset(self._node.peers, provider, dataset_id)
@@ -152,3 +180,11 @@ class Proposals:
                 remedy=f"choose from: {', '.join(offers)}",
             )
         return offers[offer_id] if offer_id else next(iter(offers.values()))
+
+
+def _approvers(row: NegotiationRow) -> int:
+    """How many people of ours have to approve a negotiation that waits for one."""
+    if row.role != Party.PROVIDER.value:
+        # A consumer answers an offer; what an agreement needs is the provider's to see to.
+        return 1
+    return max(1, approvers_required(settled_terms(row)))

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.strategy import Approval
 from dataspace.access.permissions import Permission
 from dataspace.identity.did import did_of_url
+from dataspace.node import Node
 from dataspace.protocol.negotiation_rows import needs_person, waits_for
 from dataspace.store.tables import NegotiationRow
-from dataspace.web.access import CurrentNode, Needs
+from dataspace.web.access import CurrentNode, CurrentPrincipal, Needs
 
 router = APIRouter(prefix="/api", tags=["owner's API"])
 
@@ -99,22 +100,27 @@ def negotiations(
 
 @router.get("/negotiations/{pid}", dependencies=[Needs(Permission.NEGOTIATION_READ)])
 def negotiation(node: CurrentNode, pid: str) -> dict[str, Any]:
-    return described(node.proposals.get(pid))
+    """One negotiation, with whose approvals it has so far."""
+    return _with_approvals(node, pid)
 
 
 @router.post("/negotiations/{pid}/approval", dependencies=[Needs(Permission.NEGOTIATION_DECIDE)])
-def approve(node: CurrentNode, pid: str, given: ApprovalGiven) -> dict[str, Any]:
-    """Approve or decline a negotiation that waits for a person here."""
-    node.proposals.decide(pid, given.approval)
-    return described(node.proposals.get(pid))
+def approve(
+    node: CurrentNode, by: CurrentPrincipal, pid: str, given: ApprovalGiven
+) -> dict[str, Any]:
+    """Approve or decline a negotiation that waits for a person here, or for several."""
+    node.proposals.decide(pid, given.approval, by=by)
+    return _with_approvals(node, pid)
 
 
 @router.post(
     "/negotiations/{pid}/counter-offer", dependencies=[Needs(Permission.NEGOTIATION_COUNTER)]
 )
-def counter(node: CurrentNode, pid: str, given: CounterOffer) -> dict[str, Any]:
+def counter(
+    node: CurrentNode, by: CurrentPrincipal, pid: str, given: CounterOffer
+) -> dict[str, Any]:
     """Answer the other side's terms with other ones."""
-    node.proposals.counter(pid, given.policy)
+    node.proposals.counter(pid, given.policy, by=by)
     return described(node.proposals.get(pid))
 
 
@@ -123,6 +129,14 @@ def terminate(node: CurrentNode, pid: str, ending: Ending) -> dict[str, Any]:
     """End an unfinished negotiation."""
     node.proposals.end(pid, ending.reason)
     return described(node.proposals.get(pid))
+
+
+def _with_approvals(node: Node, pid: str) -> dict[str, Any]:
+    approved_by = [
+        {"person": one.person, "approved_at": one.approved_at}
+        for one in node.proposals.approvals(pid)
+    ]
+    return {**described(node.proposals.get(pid)), "approved_by": approved_by}
 
 
 def described(row: NegotiationRow) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from contracts.party import Party
 from contracts.strategy import Approval
 from contracts.transfer import TABLE as TRANSFER_TABLE
 from contracts.transfer import TransferState
+from dataspace.access.principal import HOME
 from dataspace.protocol.negotiations import MAX_UNASKED_OFFERS
 from dataspace.store.tables import AgreementRow, DatasetRow
 from tests.unit.contracts.conftest import schema_faults, specification  # noqa: F401
@@ -374,7 +375,7 @@ def test_an_agreement_binds_the_two_that_negotiate_and_nobody_else(
         provider_pid="urn:p", offer=OFFER.for_message(DATASET), callback_address=PEER_URL
     )
     pid = node.post("/negotiations/offers", offer.to_bytes()).json()["consumerPid"]
-    node.node.proposals.decide(pid, Approval.APPROVED)
+    node.node.proposals.decide(pid, Approval.APPROVED, by=HOME)
     other, own = "did:web:elsewhere.example", node.node.did
     agreement = agreement_from(
         OFFER,

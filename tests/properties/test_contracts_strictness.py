@@ -43,6 +43,7 @@ VALUES: dict[str, list[str]] = {
     Operand.RECIPIENT_ZONE: ["port", "park", "fair"],
     Operand.CONSENT: ["required", "given"],
     Operand.APPROVAL: ["required"],
+    Operand.APPROVERS: ["1", "1.5", "2", "3"],
     Operand.CONTENT_VERSION: ["sha256:1", "sha256:2"],
     Operand.RELEASE: ["name:drop", "grid:prefix(6)", "rows:sample(0.1)"],
     "partner": ["a", "b"],
@@ -60,6 +61,7 @@ FACTS: dict[str, list[Any]] = {
     Operand.RECIPIENT_ZONE: [None, (), ("port",), ("park", "port"), ("fair",), ("fair", "park")],
     Operand.CONSENT: [None, True, False],
     Operand.APPROVAL: [None, True, False],
+    Operand.APPROVERS: [None, 0, 1, 2, 3],
     Operand.CONTENT_VERSION: [None, "sha256:1", "sha256:2", "sha256:3"],
     Operand.RELEASE: [None, (), ("name:drop",), ("grid:prefix(6)", "name:drop"), ("x:drop",)],
     "partner": [None],
@@ -80,6 +82,7 @@ KNOWN = {
     Operand.RECIPIENT_ZONE: "recipient_zones",
     Operand.CONSENT: "consent",
     Operand.APPROVAL: "approved",
+    Operand.APPROVERS: "approvers",
     Operand.RELEASE: "release",
     Operand.CONTENT_VERSION: "content_version",
 }

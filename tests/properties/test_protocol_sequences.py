@@ -24,6 +24,7 @@ from contracts.strategy import Action, Approval, Situation, Verb
 from contracts.transfer import TABLE as TRANSFER_TABLE
 from contracts.transfer import TransferMessage, TransferState
 from contracts.transfer_strategy import PULL, TransferAction, TransferSituation, TransferVerb
+from dataspace.access.principal import HOME
 from dataspace.errors import NodeError
 from dataspace.protocol import BASE, Behaviour
 from dataspace.store.tables import AgreementRow
@@ -164,10 +165,10 @@ def after_our_move(state: NegotiationState, party: Party) -> NegotiationState:
 
 
 OWNER_OF_NEGOTIATION: dict[str, Callable[[OneNode, str], None]] = {
-    "approve": lambda node, pid: node.node.proposals.decide(pid, Approval.APPROVED),
-    "decline": lambda node, pid: node.node.proposals.decide(pid, Approval.DECLINED),
+    "approve": lambda node, pid: node.node.proposals.decide(pid, Approval.APPROVED, by=HOME),
+    "decline": lambda node, pid: node.node.proposals.decide(pid, Approval.DECLINED, by=HOME),
     "counter": lambda node, pid: node.node.proposals.counter(
-        pid, {"permission": [{"action": "use"}]}
+        pid, {"permission": [{"action": "use"}]}, by=HOME
     ),
     "end": lambda node, pid: node.node.proposals.end(pid, "enough"),
 }

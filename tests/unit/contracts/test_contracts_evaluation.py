@@ -33,6 +33,7 @@ FACTS = Facts(
     epsilon_spent=Decimal("1.5"),
     recipient_zones=("qianhai", "port"),
     approved=True,
+    approvers=2,
     release=("name:drop", "phone:mask(3,4)"),
     content_version="sha256:1",
 )
@@ -109,6 +110,7 @@ MET = [
     atom("ds:recipientZone", "neq", "airport"),
     atom("ds:consent", "eq", "required"),
     atom("ds:approval", "eq", "required"),
+    atom("ds:approvers", "gteq", "2"),
     atom("ds:release", "isAllOf", ["phone:mask(3,4)"]),
     atom("ds:release", "isAllOf", ["phone:mask(3,4)", "name:drop"]),
     atom("ds:release", "isAnyOf", ["name:drop", "x:drop"]),
@@ -117,6 +119,7 @@ MET = [
     atom("ds:contentVersion", "isAnyOf", ["sha256:0", "sha256:1"]),
 ]
 UNMET = [
+    atom("ds:approvers", "gteq", "3"),
     atom("purpose", "eq", "research"),
     atom("purpose", "neq", "research/medical"),
     atom("purpose", "isAnyOf", ["research", "planning"]),
@@ -236,6 +239,7 @@ MISSING = [
     ("ds:consent", "eq", "required", {"consent": None}),
     ("ds:recipientZone", "isNoneOf", ["x"], {"recipient_zones": None}),
     ("ds:approval", "eq", "required", {"approved": None}),
+    ("ds:approvers", "gteq", "0", {"approvers": None}),
     ("ds:release", "isNoneOf", ["x:drop"], {"release": None}),
     ("ds:contentVersion", "neq", "sha256:0", {"content_version": None}),
 ]

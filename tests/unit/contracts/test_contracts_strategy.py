@@ -11,7 +11,14 @@ from contracts.negotiation import TABLE, NegotiationMessage, NegotiationState
 from contracts.odrl import AtomicConstraint, Offer, Permission, agreement_from
 from contracts.party import Party
 from contracts.prospect import decide_prospect
-from contracts.strategy import MAX_ROUNDS, Approval, Situation, Verb, negotiate
+from contracts.strategy import (
+    MAX_ROUNDS,
+    Approval,
+    Situation,
+    Verb,
+    negotiate,
+    still_to_approve,
+)
 
 S = NegotiationState
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -35,6 +42,12 @@ PARTIES = {
     "assigner": "did:web:provider",
     "assignee": "did:web:consumer",
 }
+
+
+def wanting(operand: str, operator: str, value: str, **extra: str) -> Offer:
+    atom = AtomicConstraint(left_operand=operand, operator=operator, right_operand=value)
+    permission = Permission(action="use", constraint=(atom,))
+    return Offer(id="urn:offer", permission=(permission,), **extra)
 
 
 def asked(cohort: str = "20", *, approval: bool = False) -> Offer:
@@ -87,6 +100,24 @@ def test_a_provider_waits_for_a_person_where_the_policy_says_so() -> None:
     assert provider(S.REQUESTED, approval=Approval.APPROVED, **known).verb is Verb.AGREE
     declined = provider(S.REQUESTED, approval=Approval.DECLINED, **known)
     assert (declined.verb, declined.code) == (Verb.TERMINATE, "declined")
+
+
+def test_terms_that_want_two_people_wait_for_both_and_fewer_are_looser_terms() -> None:
+    two = ("ds:approvers", "gteq", "2")
+    known = {"requested": wanting(*two, **PARTIES), "published": wanting(*two)}
+    waiting = provider(S.REQUESTED, **known)
+    assert (waiting.verb, waiting.reason) == (
+        Verb.WAIT,
+        "2 different people here have to approve this agreement.",
+    )
+    assert still_to_approve(2, 1) == (
+        "1 of 2 people here have approved this agreement; 1 more has to."
+    )
+    assert provider(S.REQUESTED, approval=Approval.APPROVED, **known).verb is Verb.AGREE
+    for fewer in (("ds:approval", "eq", "required"), ("ds:approvers", "gteq", "1")):
+        looser = wanting(*fewer, **PARTIES)
+        answer = provider(S.REQUESTED, requested=looser, published=wanting(*two))
+        assert answer.verb is Verb.OFFER, "whoever asks does not choose how many look at it"
 
 
 def test_terms_that_leave_the_approval_out_are_looser_and_get_the_published_ones() -> None:

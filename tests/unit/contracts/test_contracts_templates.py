@@ -37,6 +37,7 @@ FACTS = Facts(
     True,
     recipient_zones=("qianhai", "port"),
     approved=True,
+    approvers=2,
     release=("phone:mask(3,4)", "name:drop"),
     content_version=VERSION,
 )
@@ -71,6 +72,7 @@ OFFERS: dict[str, Offer] = {
     "within-division": made("within-division", division="4403"),
     "zone-members": made("zone-members", zones=["port", "airport"]),
     "approval": made("approval"),
+    "two-approvals": made("two-approvals"),
     "named-versions": made("named-versions", content_versions=[VERSION]),
     "released-rows": made("released-rows", **ONE_TREATMENT, purposes=["research"], not_after=END),
 }
@@ -99,6 +101,8 @@ BREAKS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("released-rows", {"purpose": "marketing"}, {}),
     ("approval", {}, {"approved": None}),
     ("approval", {}, {"approved": False}),
+    ("two-approvals", {}, {"approvers": None}),
+    ("two-approvals", {}, {"approvers": 1}),
     ("personal-with-consent", {}, {"consent": False}),
     ("personal-with-consent", {}, {"consent": None}),
     ("open-data", {}, {"grade": "important"}),
