@@ -87,7 +87,7 @@ class Anchoring:
         if block is None:
             return Later(LOOK_AGAIN_S)
         with self._store.transaction() as tx:
-            stored = tx.get_one(CheckpointRow, row.size)
+            stored = _stored(tx, row)
             stored.block = block
             tx.add(stored)
             behind = self._evidence.size_in(tx) > row.size
@@ -119,7 +119,7 @@ class Anchoring:
         """
         note, complete = self._witnesses.gather(row.note, row.size)
         with self._store.transaction() as tx:
-            stored = tx.get_one(CheckpointRow, row.size)
+            stored = _stored(tx, row)
             if note != stored.note:
                 stored.note = note
                 tx.add(stored)
@@ -150,7 +150,7 @@ class Anchoring:
 
     def _forget_transaction(self, row: CheckpointRow) -> None:
         with self._store.transaction() as tx:
-            stored = tx.get_one(CheckpointRow, row.size)
+            stored = _stored(tx, row)
             stored.transaction = stored.transaction_hash = stored.block = None
             tx.add(stored)
 
@@ -159,7 +159,7 @@ class Anchoring:
             prepared = registry.prepare_anchor(self._evidence.origin, row.size, row.root)
             # Stored before it is sent: after a crash the very same bytes are sent again.
             with self._store.transaction() as tx:
-                stored = tx.get_one(CheckpointRow, row.size)
+                stored = _stored(tx, row)
                 stored.transaction, stored.transaction_hash = prepared.to_text(), prepared.hash
                 tx.add(stored)
         else:
@@ -180,3 +180,12 @@ class Anchoring:
             raise err
         self._forget_transaction(row)
         return Later(0.0)
+
+
+def _stored(tx: Session, row: CheckpointRow) -> CheckpointRow:
+    """The checkpoint as it is stored now. Raises Unavailable where it was forgotten meanwhile, as
+    the log's key was changed: what a new key has signed must not be written over."""
+    stored = tx.get(CheckpointRow, row.size)
+    if stored is None or stored.created_at != row.created_at:
+        raise Unavailable("the log's key was changed meanwhile, so its checkpoint is signed anew")
+    return stored

@@ -23,6 +23,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
@@ -124,8 +125,8 @@ class Store:
         """One transaction: committed when the block ends, rolled back when it raises.
 
         Raises Unavailable where the database is locked or gone: nothing is changed then, unless
-        its connection broke during the commit itself, so that who tries again finds it done.
-        Raises InputRejected for a value that the database cannot hold.
+        its connection broke during the commit itself, so that who tries again finds it done. So
+        does a versioned row that another transaction changed at the same time. Raises InputRejected for a value that the database cannot hold.
         """
         with self._turn(), Session(self._engine, expire_on_commit=False) as session:
             try:
@@ -145,6 +146,9 @@ class Store:
                 raise Unavailable(
                     "the node's database is busy or away", remedy="try again"
                 ) from err
+            except (StaleDataError, PoolTimeout) as err:
+                session.rollback()
+                raise Unavailable("the node's database is busy", remedy="try again") from err
             except BaseException:
                 session.rollback()
                 raise
