@@ -140,7 +140,8 @@ class Deciding:
                 epsilon_spent=budgets.spent(tx, agreement.dataset, order.consumer),
                 now=now,
             )
-            refusal = refusal_of(agreement) or judged.refusal
+            revoked = node.standings.refusal(order.consumer)
+            refusal = revoked or refusal_of(agreement) or judged.refusal
             record("decision", now.timestamp(), outcome="deny" if refusal else "permit")
             node.leaving.record_decision(tx, row, agreement, judged.facts, refusal)
             if refusal is not None:
