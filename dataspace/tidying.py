@@ -14,6 +14,8 @@ TIDY = "tidy"
 EVERY_S = 3600.0
 # A peer gives a delivery up after ten minutes, so a repetition a week later is no repetition.
 KEEP_ANSWERS_S = 7 * 86400.0
+# A clock that is set back makes old tokens good again: those of the last hour are still known.
+REPLAY_MARGIN_S = 3600.0
 # Finished work is kept a while for whoever asks why something happened.
 KEEP_DONE_S = 7 * 86400.0
 FOR_EVER_S = 100 * 365 * 86400.0
@@ -36,7 +38,8 @@ class Tidying:
     def _tidy(self, _: Process) -> Later:
         now = time.time()
         with self._store.transaction() as tx:
-            tx.exec(delete(ReplayRow).where(col(ReplayRow.expires_at) < now))
+            forgotten = now - REPLAY_MARGIN_S
+            tx.exec(delete(ReplayRow).where(col(ReplayRow.expires_at) < forgotten))
             tx.exec(delete(ReceivedRow).where(col(ReceivedRow.received_at) < now - KEEP_ANSWERS_S))
             tx.exec(
                 delete(ProcessRow).where(

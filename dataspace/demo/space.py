@@ -23,8 +23,10 @@ from dataspace.demo.anvil import give_money
 from dataspace.demo.nursery import NodeProcess
 from dataspace.errors import Unavailable
 from dataspace.identity.did import did_of_url
+from dataspace.outbound import outbound_client
 from dataspace.regulator import join_as_regulator
 from dataspace.settings import Home, ParticipantKind, create_home, free_port
+from dataspace.tls import client_trust
 
 START_S = 60.0
 STOP_S = 15.0
@@ -42,7 +44,8 @@ class RunningNode:
     client: Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = Client(self.home.url, self.home.api_key())
+        trusted = self.home.settings.tls_ca
+        self.client = Client(self.home.url, self.home.api_key(), ca=trusted)
 
     @property
     def did(self) -> str:
@@ -58,7 +61,8 @@ class RunningNode:
 
     def wait_until_healthy(self) -> None:
         deadline = time.monotonic() + START_S
-        with httpx2.Client(trust_env=False) as http:
+        trust = client_trust(self.home.settings.tls_ca)
+        with httpx2.Client(trust_env=False, verify=trust) as http:
             while True:
                 if self.process is not None and self.process.poll() is not None:
                     raise Unavailable(
@@ -97,7 +101,8 @@ class RunningNode:
 class LocalSpace:
     """A space on this machine: `found` it with its participants, then `add_regulator`.
 
-    `settings` are given to every node besides its own.
+    `settings` are given to every node besides its own; `address` is where all of them are, each at
+    a port of its own.
     """
 
     def __init__(
@@ -106,8 +111,10 @@ class LocalSpace:
         *,
         chain: str | None = None,
         settings: Mapping[str, Any] | None = None,
+        address: str = "http://127.0.0.1",
     ) -> None:
         self.directory = directory
+        self._address = address
         self._chain = chain
         self._settings = dict(settings or {})
         self._stack = ExitStack()
@@ -153,9 +160,10 @@ class LocalSpace:
             "name": name,
             "kind": ParticipantKind.REGULATOR.value,
             "operator": self.operator.url,
+            "tls_ca": self._settings.get("tls_ca"),
         }
         home = create_home(self.directory / name, values, invitation=code)
-        with httpx2.Client(trust_env=False) as http:
+        with outbound_client(home.settings.tls_ca) as http:
             join_as_regulator(home, http)
         return home
 
@@ -181,7 +189,7 @@ class LocalSpace:
         values: dict[str, Any] = {
             "name": name,
             "kind": kind.value,
-            "url": f"http://127.0.0.1:{port}",
+            "url": f"{self._address}:{port}",
             "port": port,
             "founder": founder,
             "operator": operator,

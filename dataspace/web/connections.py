@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from dataspace.protocol.data_plane import MOVE_S
 from dataspace.rates import network_of
 from dataspace.settings import Settings
 from dataspace.web.limits import Network, is_in, is_loopback
@@ -30,11 +29,13 @@ MAX_TARGET_BYTES: Final = 8 * 1024
 HEAD_S: Final = 10.0
 # From there to the end of its body: 9 MiB at 150 KB/s.
 BODY_S: Final = 60.0
-# Rows that are pushed may be many; the route ends them after MOVE_S itself, and says why.
+# Rows that are pushed may be many; the route ends them itself a little earlier, and says why.
 ROWS: Final = b"/data/inbox/"
-ROWS_S: Final = MOVE_S + 30.0
+ROWS_S: Final = 130.0
 # How long a reader may leave the 64 KiB untouched that wait for it.
 STALLED_S: Final = 60.0
+# How long a node that stops waits for the farewell of those it has no request of.
+FAREWELL_S: Final = 0.2
 # Of all connections, one address may have this part.
 PART_OF_ONE: Final = 0.5
 
@@ -60,7 +61,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._number = 0
         self._phase: str | None = "head"
         self._head_bytes = 0
-        self._head_begun = 0
         self._timed: tuple[int, str | None] = (0, None)
         self._incoming: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -104,20 +104,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._number += 1
-        self._phase, self._head_bytes, self._head_begun = "head", 0, 0
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        if len(self.url) > MAX_TARGET_BYTES:
-            self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._head_begun += len(name) + len(value)
-        if self._head_begun > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        self._phase, self._head_bytes = "head", 0
 
     def on_headers_complete(self) -> None:
+        # What came in one piece is looked at here, once; a piece is 256 KiB at most.
+        if len(self.url) > MAX_TARGET_BYTES:
+            self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
+        size = sum(len(name) + len(value) for name, value in self.headers)
+        if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         self._phase = "body"
         super().on_headers_complete()
 
@@ -174,6 +169,13 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._refusal = HTTPStatus.REQUEST_TIMEOUT
         self.send_400_response("")
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing():
+            # Under TLS a peer that keeps its connection for later does not see our farewell, and
+            # the node would wait for its answer.
+            self.loop.call_later(FAREWELL_S, self.transport.abort)
 
     def pause_writing(self) -> None:
         super().pause_writing()

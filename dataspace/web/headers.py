@@ -35,6 +35,7 @@ class SecurityHeaders:
         named = {**ALWAYS, **({"strict-transport-security": HSTS} if secure else {})}
         self._always = _encoded(named)
         self._private = _encoded({**named, "cache-control": "no-store"})
+        self._names = frozenset(name for name, _ in self._private)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,9 +45,14 @@ class SecurityHeaders:
 
         async def send_with(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = message.setdefault("headers", [])
-                given = {name.lower() for name, _ in headers}
-                message["headers"] = [*headers, *(one for one in wanted if one[0] not in given)]
+                headers = list(message.get("headers", ()))
+                given = {name for name, _ in headers}
+                # Most answers have none of these themselves.
+                if given.isdisjoint(self._names):
+                    headers += wanted
+                else:
+                    headers += [one for one in wanted if one[0] not in given]
+                message["headers"] = headers
             await send(message)
 
         await self._app(scope, receive, send_with)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,6 +27,8 @@ ADDRESS: Final = "requests"
 MAX_HOPS: Final = 16
 # By these names a node is called on its own machine, and by a proxy there.
 OF_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+# Names and addresses that came lately are not taken apart again.
+REMEMBERED: Final = 4096
 # Work that is paid for in bytes, within the bounds of what a run may keep in hand.
 FRAMES: Final = "/compute/"
 
@@ -96,7 +99,7 @@ class Limits:
         address = address_of(scope, self._trusted)
         if self._spared and is_loopback(address):
             return None
-        wait_s = self._rates.wait_s(ADDRESS, network_of(address))
+        wait_s = self._rates.wait_s(ADDRESS, _caller_of(address))
         if wait_s <= 0.0:
             return None
         return self._refuse(
@@ -135,14 +138,22 @@ class OwnHosts:
         await refused(scope, receive, send)
 
     def _is_ours(self, scope: Scope) -> bool:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1:
-            return False
-        try:
-            host = urlsplit(f"//{hosts[0].decode('latin-1')}").hostname
-        except ValueError:
-            return False
-        return host is not None and host in self._own
+        named: bytes | None = None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                if named is not None:
+                    return False
+                named = value
+        return named is not None and _host_of(named) in self._own
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _host_of(header: bytes) -> str | None:
+    """The name in a Host header, without its port."""
+    try:
+        return urlsplit(f"//{header.decode('latin-1')}").hostname
+    except ValueError:
+        return None
 
 
 def _is_address(text: str) -> bool:
@@ -151,6 +162,11 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _caller_of(address: str) -> str:
+    return network_of(address)
 
 
 def is_in(address: str, networks: Sequence[Network]) -> bool:
@@ -162,6 +178,7 @@ def is_in(address: str, networks: Sequence[Network]) -> bool:
     return any(parsed in network for network in networks)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def is_loopback(address: str) -> bool:
     """Whether this is an address of this machine's own."""
     return _is_address(address) and ipaddress.ip_address(address).is_loopback

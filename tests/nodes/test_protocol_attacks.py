@@ -253,6 +253,13 @@ def test_a_message_delivered_twice_is_acted_on_once(
     ]
     assert [answer.status_code for answer in answers] == [201, 201]
     assert answers[0].json()["providerPid"] == answers[1].json()["providerPid"]
+    other = http.post(
+        f"{provider.url}/dsp/2025-1/negotiations/request",
+        json={**body, "consumerPid": "urn:uuid:another"},
+        headers={**bearer(token_from(provider.did)), "message-id": "one-and-the-same"},
+    )
+    assert other.status_code == 400
+    assert "another message came from you under this id" in other.json()["reason"][0]
 
 
 def put_frame(
