@@ -70,6 +70,8 @@ from dataspace.replicas import Duties, Replicas
 from dataspace.returns import Returns
 from dataspace.rewind import Rewind
 from dataspace.rotation import Rotation
+from dataspace.sealed_rows import RowSealing
+from dataspace.secret_files import node_passphrase
 from dataspace.settings import Home, ParticipantKind
 from dataspace.standings import MemberStandings
 from dataspace.store.engine import Store
@@ -132,6 +134,8 @@ class Node:
         self.replicas = Replicas(self.store, name=settings.replica, address=home.replica_url)
         _verify_one_founder(home)
         self.keyring = Keyring(self.store, home.key_files, self.did)
+        self.rows = RowSealing(self.keyring.root, seals=node_passphrase() is not None)
+        self.store.use_sealing(self.rows)
         self.http = outbound_client(settings.tls_ca, settings.address_policy, heard=self._heard)
         self.peers = peers(
             self.store, lambda: self.keyring.identity, self.http, local=settings.local
@@ -190,7 +194,7 @@ class Node:
             memory_mb=settings.worker_memory_mb,
             cluster=settings.cluster,
         )
-        self.running = Running(self, Spools(home.path, self.keyring.root))
+        self.running = Running(self, Spools(home.path, self.keyring.root, self.rows))
         self.computations = Computations(self, self.running)
         self.rotation = Rotation(self)
         self.key_change = KeyChange(self)

@@ -30,7 +30,10 @@ def write_secret(path: Path, text: str) -> None:
     The old content stays until the new one is on the disk.
     """
     passphrase = node_passphrase()
-    content = _seal(text, path.name, passphrase) if passphrase else text
+    _write(path, _seal(text, path.name, passphrase) if passphrase else text)
+
+
+def _write(path: Path, content: str) -> None:
     fresh = path.with_name(f".{path.name}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -43,6 +46,26 @@ def write_secret(path: Path, text: str) -> None:
 def read_secret(path: Path) -> str:
     """The secret in this file. Raises InputRejected where it is missing, readable by others, or
     encrypted with another passphrase."""
+    text = _read(path)
+    return _open(text, path.name, node_passphrase()) if text.startswith(SEALED) else text
+
+
+def reseal_secret(path: Path, old: str | None, new: str) -> str:
+    """Seal the secret in this file under the passphrase `new`, and return it; `old` opens it where
+    it is sealed. One that `new` opens stays: the work goes on where it was interrupted."""
+    text = _read(path)
+    if not text.startswith(SEALED):
+        _write(path, _seal(text, path.name, new))
+        return text
+    try:
+        return _open(text, path.name, new)
+    except InputRejected:
+        secret = _open(text, path.name, old)
+    _write(path, _seal(secret, path.name, new))
+    return secret
+
+
+def _read(path: Path) -> str:
     try:
         mode = path.stat().st_mode & 0o777
         text = path.read_text(encoding="utf-8").strip()
@@ -56,7 +79,7 @@ def read_secret(path: Path) -> str:
             f"the key file {path} can be read by others (mode {mode:04o})",
             remedy=f"run: chmod 600 {path}",
         )
-    return _open(text, path.name) if text.startswith(SEALED) else text
+    return text
 
 
 def _seal(text: str, name: str, passphrase: str) -> str:
@@ -65,8 +88,7 @@ def _seal(text: str, name: str, passphrase: str) -> str:
     return SEALED + base64.b64encode(salt + nonce + sealed).decode()
 
 
-def _open(text: str, name: str) -> str:
-    passphrase = node_passphrase()
+def _open(text: str, name: str, passphrase: str | None) -> str:
     if not passphrase:
         raise InputRejected(
             f"the key file {name} is encrypted",

@@ -31,6 +31,7 @@ from dataspace.cli import (
     policy_commands,
     recovery_commands,
     return_commands,
+    sealing_commands,
     source_commands,
     status_commands,
     transfer_commands,
@@ -78,6 +79,7 @@ app.add_typer(member_commands.app, name="member")
 app.add_typer(key_commands.app, name="key")
 app.add_typer(log_commands.app, name="log")
 app.add_typer(maintenance_commands.app)
+app.add_typer(sealing_commands.app)
 app.add_typer(maintenance_commands.backup_app, name="backup")
 app.add_typer(audit_commands.app, name="audit")
 app.add_typer(access_commands.app, name="access")

@@ -20,6 +20,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from dataspace.sealed_rows import RowSealing
 from privacy.spool import Cache, Sealing
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
@@ -79,8 +80,10 @@ class DirectorySpool:
 class Spools:
     """The directories of a node's computations, under its home."""
 
-    def __init__(self, home: Path, secret: bytes) -> None:
-        """`secret` is the node's own; what is sealed in caches opens only with it."""
+    def __init__(self, home: Path, secret: bytes, rows: RowSealing | None = None) -> None:
+        """`secret` is the node's own; what is sealed in caches opens only with it. `rows` seals
+        long results."""
+        self._rows = rows
         self._spools, self._caches, self._results = (
             home / name for name in ("spool", "cache", "results")
         )
@@ -118,6 +121,8 @@ class Spools:
         # The spool keeps its own name of it: until the end is stored, the run may begin again.
         fresh.unlink(missing_ok=True)
         fresh.hardlink_to(spooled)
+        if self._rows is not None and self._rows.seals:
+            self._rows.seal_file(fresh, result_name(order_id))
         fresh.replace(self.result(order_id))
         # Two names of one file stay two, whichever is to replace the other.
         fresh.unlink(missing_ok=True)
@@ -125,7 +130,12 @@ class Spools:
 
     def result(self, order_id: str) -> Path:
         """Where the long result of an order lies, if it has one."""
-        return self._results / f"{_checked(order_id)}.jsonl"
+        return self._results.parent / result_name(order_id)
+
+
+def result_name(order_id: str) -> str:
+    """The name of a long result in the home."""
+    return f"results/{_checked(order_id)}.jsonl"
 
 
 def _sync(path: Path) -> None:

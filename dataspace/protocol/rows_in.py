@@ -22,6 +22,7 @@ from dataspace.protocol.transit import (
     partial_file,
     partial_path,
     partial_size,
+    room,
     sha256_claimed,
 )
 from dataspace.store.tables import TransferRow
@@ -130,7 +131,11 @@ class RowsIn:
             tx.get_one(TransferRow, row.pid).coming = coming
 
     def _name(self, part: Path, path: Path) -> None:
+        """Give what has come its name, sealed first where this node seals rows."""
         try:
+            if self._node.rows.seals:
+                with room():
+                    self._node.rows.seal_file(part, str(path.relative_to(self._directory.parent)))
             name_whole(part, path)
         except FileNotFoundError as err:
             raise Unavailable("the transfer was ended meanwhile") from err

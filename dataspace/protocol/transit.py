@@ -90,7 +90,7 @@ def fresh_file(path: Path) -> Iterator[IO[bytes]]:
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{time.monotonic_ns()}{_PART}")
-    with _room():
+    with room():
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
@@ -122,7 +122,7 @@ def partial_file(path: Path, *, begin_at: int) -> Iterator[Incoming]:
     However the block ends, what has been written stays. Raises Unavailable where the disk is full.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _room():
+    with room():
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "r+b") as file:
             file.truncate(begin_at)
@@ -142,7 +142,8 @@ def name_whole(part: Path, path: Path) -> None:
 
 
 @contextmanager
-def _room() -> Iterator[None]:
+def room() -> Iterator[None]:
+    """Raises Unavailable where the disk becomes full in the block."""
     try:
         yield
     except OSError as err:

@@ -28,6 +28,8 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
 from dataspace.errors import InputRejected, Unavailable
+from dataspace.sealed_rows import RowSealing
+from dataspace.store.sealed import use_sealing
 from dataspace.store.upgrading import keep_before_upgrade, migrations
 
 BUSY_TIMEOUT_MS = 10_000
@@ -101,6 +103,10 @@ class Store:
     def exclusive(self, name: str) -> Exclusive:
         """A lock of this name that all processes on this database share."""
         return Exclusive(self.url if self.shared else None, name)
+
+    def use_sealing(self, sealing: RowSealing) -> None:
+        """From now on seal and open the values of people's rows with these keys."""
+        use_sealing(self._engine.dialect, sealing)
 
     def on_scheduled(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every commit that scheduled a process."""

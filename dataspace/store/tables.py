@@ -22,6 +22,8 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, SQLModel
 
+from dataspace.store.sealed import SealedJson
+
 # Named constraints, so that a migration can address them on both databases.
 SQLModel.metadata = MetaData(
     naming_convention={
@@ -198,7 +200,9 @@ class TransferRow(Versioned, table=True):
     # What the peer's membership credential called it when it asked.
     peer_kind: str | None = None
     # Where the rows are fetched from or pushed to, with the token for it.
-    data_address: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    data_address: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(SealedJson("transfer.data_address"), nullable=True)
+    )
     # SHA-256 of the token with which the other side may fetch from us or push to us.
     token_h: str | None = Field(default=None, index=True)
     # When that token ends; None: with the transfer.
@@ -228,7 +232,10 @@ class ComputationRow(Versioned, table=True):
     order_h: str = Field(index=True)
     status: str
     local_input: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
-    value: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    # The result; sealed at rest where the node has a passphrase.
+    value: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(SealedJson("computation.value"), nullable=True)
+    )
     # What this node is told about its own input: rows, distinct identifiers, repetitions.
     report: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     # The long part of the result is a file of that name.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement
 from sqlmodel import and_, col, not_, or_, select
@@ -14,12 +15,14 @@ from sqlmodel import and_, col, not_, or_, select
 from dataspace import __version__
 from dataspace.access.permissions import Permission
 from dataspace.computing.ordering import ComputationRequest
+from dataspace.computing.spools import result_name
 from dataspace.errors import NotFound
 from dataspace.evidence import read_space
 from dataspace.identity.tokens import MAX_ZONES
 from dataspace.node import Node
 from dataspace.operations.status import condition_of
 from dataspace.rewind import REMEDY
+from dataspace.sealed_rows import pieces
 from dataspace.settings import ParticipantKind
 from dataspace.store.tables import (
     ComputationRow,
@@ -158,13 +161,19 @@ def computation(node: CurrentNode, computation: str) -> dict[str, Any]:
 @router.get(
     "/computations/{computation}/identifiers", dependencies=[Needs(Permission.COMPUTATION_READ)]
 )
-def computation_identifiers(node: CurrentNode, computation: str) -> FileResponse:
+def computation_identifiers(node: CurrentNode, computation: str) -> StreamingResponse:
     """The identifiers of a result that is too long to be shown, one JSON text a line."""
     row = node.computations.get(computation)
     path = node.running.spools.result(row.id)
     if row.attachment is None or not path.is_file():
         raise NotFound("this computation has no long result", remedy="its value holds all there is")
-    return FileResponse(path, media_type="application/jsonl")
+
+
+    def opened() -> Iterator[bytes]:
+        with node.rows.opened(path, result_name(row.id)) as reading:
+            yield from pieces(reading)
+
+    return StreamingResponse(opened(), media_type="application/jsonl")
 
 
 @router.get("/log", dependencies=[Needs(Permission.EVIDENCE_READ)])
