@@ -20,6 +20,7 @@ from dataspace.cli import (
     compute_command,
     config_commands,
     consent_commands,
+    credential_commands,
     dataset_commands,
     finding_commands,
     key_commands,
@@ -73,6 +74,7 @@ app.add_typer(consent_commands.app, name="consent")
 app.add_typer(vault_commands.app, name="vault")
 app.add_typer(vault_commands.erasure_app, name="erasure")
 app.add_typer(zone_commands.app, name="zone")
+app.add_typer(credential_commands.app, name="credential")
 log_commands.app.add_typer(recovery_commands.app)
 app.add_typer(config_commands.app, name="config")
 app.add_typer(member_commands.app, name="member")

@@ -24,7 +24,7 @@ from tests.conformance.claims_cases import (
     expected_claims_cases,
 )
 from tests.conformance.claims_connector import CLIENT, CORRELATION, SECRET, TRIGGER
-from tests.conformance.outcome import Outcome, closing_line, findings, joined, read_outcome
+from tests.conformance.outcome import Outcome, closing_line, findings, joined, read_outcome, without
 from tests.conformance.settings import write_properties
 from tests.conformance.starting import await_answer, new_directory, running
 
@@ -32,6 +32,9 @@ POM: Final = HERE / "claims-pom.xml"
 # A case takes a second at most, but for those that wait ten for what does not come.
 KIT_S: Final = 600
 SET_UP_TRIES: Final = 2
+# The kit's own credential service refuses this, as the draft had it, while its case has followed the
+# final text: in the releases after the draft it fails against itself.
+NOT_OF_ITSELF: Final = frozenset({f"{PRESENTING}:cs_05_04_01_02_invalidScopeEscalationRequest"})
 LAUNCHER: Final = "org.eclipse.dataspacetck.dcp.system.DcpSystemLauncher"
 
 
@@ -134,7 +137,8 @@ def _set_up_works(archives: Path, work: Path, number: int) -> bool:
     kit = f"http://127.0.0.1:{free_port()}"
     outcome = _run(archives, directory, _properties(None, kit, kit), list(CASES))
     expected = frozenset[str]().union(*(expected_claims_cases(one) for one in CASES))
-    return _print_findings(outcome, expected)
+    unfit = frozenset() if is_draft(archives) else NOT_OF_ITSELF
+    return _print_findings(without(outcome, unfit), expected - unfit)
 
 
 def _print_findings(outcome: Outcome, expected: frozenset[str]) -> bool:

@@ -74,6 +74,16 @@ def findings(outcome: Outcome, expected: frozenset[str]) -> list[str]:
     return found
 
 
+def without(outcome: Outcome, cases: frozenset[str]) -> Outcome:
+    """The outcome of all other cases."""
+    return Outcome(
+        passed=outcome.passed - cases,
+        failed=outcome.failed - cases,
+        reasons={name: why for name, why in outcome.reasons.items() if name not in cases},
+        broken_off=outcome.broken_off,
+    )
+
+
 def joined(outcomes: Sequence[Outcome]) -> Outcome:
     """Several runs of different cases as one."""
     broken = [one.broken_off for one in outcomes if one.broken_off is not None]
