@@ -132,7 +132,8 @@ class Store:
 
         Raises Unavailable where the database is locked or gone: nothing is changed then, unless
         its connection broke during the commit itself, so that who tries again finds it done. So
-        does a versioned row that another transaction changed at the same time. Raises InputRejected for a value that the database cannot hold.
+        does a versioned row that another transaction changed at the same time.
+        Raises InputRejected for a value that the database cannot hold.
         """
         with self._turn(), Session(self._engine, expire_on_commit=False) as session:
             try:
