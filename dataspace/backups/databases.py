@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from glob import glob
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, create_engine, make_url, text
@@ -88,7 +89,8 @@ def reading(url: str) -> Iterator[Connection]:
         address = f"file:{quote(str(sqlite_path(url)))}"
         engine = create_engine(f"sqlite:///{address}?mode=rw&uri=true", poolclass=NullPool)
     else:
-        engine = create_engine(url, poolclass=NullPool, isolation_level="REPEATABLE READ")
+        named = make_url(url).set(drivername="postgresql+psycopg")
+        engine = create_engine(named, poolclass=NullPool, isolation_level="REPEATABLE READ")
     try:
         with engine.connect() as connection:
             if is_sqlite(url):
@@ -248,7 +250,7 @@ def _run(arguments: list[str], url: URL, sentence: str) -> None:
     # psycopg comes with the extra `postgres`, which whoever has such a database has.
     from psycopg.conninfo import make_conninfo
 
-    options: Mapping[str, object] = url.translate_connect_args(username="user", database="dbname")
+    options: Mapping[str, Any] = url.translate_connect_args(username="user", database="dbname")
     named = {name: str(value) for name, value in options.items() if name != "password"}
     for name, value in url.query.items():
         named[name] = value if isinstance(value, str) else value[-1]

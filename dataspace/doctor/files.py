@@ -26,6 +26,7 @@ DAY_S = 86400.0
 BACKUP_DAYS, CERTIFICATE_DAYS = 7.0, 21.0
 # Files that are told by name; the rest is counted.
 MAX_NAMED = 5
+_RECEIVED = "/received/"
 
 
 def look_at_files(home: Home) -> Findings:
@@ -39,7 +40,8 @@ def look_at_files(home: Home) -> Findings:
 
 def look_at_rows_and_files(home: Home, connection: Connection) -> Findings:
     """Files that no row names, and rows whose files are gone."""
-    transfers = connection.execute(text("SELECT pid, state, moved FROM transfer")).all()
+    transfers = connection.execute(text("SELECT state, moved FROM transfer")).all()
+    deliveries = connection.execute(text("SELECT moved FROM delivery")).scalars().all()
     results = set(
         connection.execute(
             text("SELECT id FROM computation WHERE attachment IS NOT NULL")
@@ -48,14 +50,15 @@ def look_at_rows_and_files(home: Home, connection: Connection) -> Findings:
     running = set(
         connection.execute(text("SELECT id FROM computation WHERE finished_at IS NULL")).scalars()
     )
-    named = {Path(name).resolve() for _, _, moved in transfers for name in _files_in(moved)}
+    told = [*(moved for _, moved in transfers), *deliveries]
+    named = {_in_home(home, name) for moved in told for name in _received_in(moved)}
     # What the owner moved elsewhere is gone on purpose, so it is told as it is and no error.
-    gone = [path for path in named if path.is_relative_to(home.path) and not path.exists()]
+    gone = [path for path in sorted(named) if not path.exists()]
     gone += [path for id in results if not (path := home.path / "results" / f"{id}.jsonl").exists()]
     orphans = [
         path
         for path in _regular(home.path / "received")
-        if path.resolve() not in named and not path.name.startswith(".")
+        if path not in named and not path.name.startswith(".")
     ]
     orphans += [path for path in _regular(home.path / "results") if path.stem not in results]
     orphans += [
@@ -63,7 +66,7 @@ def look_at_rows_and_files(home: Home, connection: Connection) -> Findings:
         for path in (home.path / "spool").glob("*")
         if path.is_dir() and path.name not in running
     ]
-    if not any(state in ("REQUESTED", "STARTED", "SUSPENDED") for _, state, _ in transfers):
+    if not any(state in ("REQUESTED", "STARTED", "SUSPENDED") for state, _ in transfers):
         orphans += list(_regular(home.path / "outgoing"))
     yield _told("files", home, orphans, "no row names", "look at them, and remove them if you may")
     yield _told("rows", home, gone, "are named by rows and gone", "nothing, if you moved them")
@@ -159,11 +162,16 @@ def _backup(home: Home) -> Finding:
     return warning("backup", told, remedy) if days > BACKUP_DAYS else ok("backup", told)
 
 
-def _files_in(moved: Any) -> Iterator[str]:
-    """The file in what a transfer says of what it moved; JSON comes as text from SQLite."""
+def _received_in(moved: Any) -> Iterator[str]:
+    """The file in what is said of rows that were moved here; JSON comes as text from SQLite."""
     told = json.loads(moved) if isinstance(moved, str) else moved
-    if isinstance(told, dict) and isinstance(told.get("file"), str):
-        yield told["file"]
+    if isinstance(told, dict) and _RECEIVED in str(told.get("file", "")):
+        yield str(told["file"])
+
+
+def _in_home(home: Home, name: str) -> Path:
+    """Where a received file is, also in a home that was restored elsewhere."""
+    return home.path / "received" / name.rpartition(_RECEIVED)[2]
 
 
 def _regular(directory: Path) -> Iterator[Path]:

@@ -169,12 +169,12 @@ def _other_type(
 
 
 def _other_default(
-    context: MigrationContext, _c: Any, _m: Any, found: str | None, _d: Any, wanted: str | None
+    _context: MigrationContext, _c: Any, _m: Any, found: str | None, _d: Any, wanted: str | None
 ) -> bool | None:
-    # Alembic takes the empty text of SQLite for another one.
-    if context.dialect.name == "sqlite" and found is not None and wanted is not None:
-        return found.strip("()'") != wanted.strip("()'")
-    return None
+    # As texts: alembic takes SQLite's empty one for another, and PostgreSQL compares no JSON.
+    if found is None or wanted is None:
+        return found is not wanted
+    return found.partition("::")[0].strip("()'") != wanted.strip("()'")
 
 
 def table_rows(path: Path, table: str) -> list[dict[str, Any]]:
