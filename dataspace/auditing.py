@@ -23,6 +23,7 @@ from dataspace.outbound import outbound_client
 from dataspace.regulator import token_source
 from dataspace.settings import Home
 from dataspace.tls import ca_of_environment
+from dataspace.unpacking import asked
 from ledger.anchors import Anchor, RegisteredLog, RotationRecord
 from ledger.audit import AuditState, DirectoryLog, LogReader, Report, audit, export_log
 from ledger.chain import Registry
@@ -39,6 +40,7 @@ from ledger.note import NoteVerifier, Verifier, parse_vkey, vkey_of
 from ledger.proof import LogProof, parse_proof
 from ledger.rotation import verify_with_history
 
+MAX_SPACE_BYTES = 64 * 1024
 # How long a record may take to appear on the other side before it is missed.
 SETTLING_S = 60.0
 
@@ -47,8 +49,9 @@ def find_space(operator_url: str) -> tuple[str, str]:
     """The chain's RPC address and the contract's, as this operator tells them."""
     with outbound_client(ca_of_environment()) as http:
         try:
-            response = http.get(f"{operator_url.rstrip('/')}/operator/space", timeout=20.0)
-            found = response.json()
+            url = f"{operator_url.rstrip('/')}/operator/space"
+            with asked(http, "GET", url, most=MAX_SPACE_BYTES, timeout_s=20.0) as (_, body):
+                found = json.loads(body)
             return str(found["rpc_url"]), str(found["contract"])
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError) as err:
             raise Unavailable(

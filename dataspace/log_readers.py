@@ -11,6 +11,7 @@ import httpx2
 
 from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
 from dataspace.identity.did import did_of_url
+from dataspace.unpacking import asked
 from ledger.audit import DirectoryLog, LogReader
 from ledger.entry import SealedEntry, shown_entry
 from ledger.tiles import TILE_WIDTH, Tile, parse_entry_bundle
@@ -88,16 +89,22 @@ class HttpLog(LogReader):
 
     def _get(self, path: str, headers: dict[str, str] | None = None) -> bytes:
         try:
-            response = self._http.get(f"{self._url}{path}", headers=headers or {}, timeout=20.0)
+            with asked(
+                self._http,
+                "GET",
+                f"{self._url}{path}",
+                most=MAX_BODY_BYTES,
+                timeout_s=20.0,
+                headers=headers,
+            ) as (response, body):
+                status = response.status_code
         except httpx2.HTTPError as err:
             raise Unavailable(
                 f"the log at {self._url} cannot be reached", remedy="check its address"
             ) from err
-        if response.status_code != 200:
-            raise Unavailable(f"the log at {self._url} answered {response.status_code} for {path}")
-        if len(response.content) > MAX_BODY_BYTES:
-            raise ProtocolViolation(f"the log at {self._url} answered with too many bytes")
-        return response.content
+        if status != 200:
+            raise Unavailable(f"the log at {self._url} answered {status} for {path}")
+        return body
 
 
 def open_log(http: httpx2.Client, location: str, token_for: TokenFor | None) -> LogReader:

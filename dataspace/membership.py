@@ -13,8 +13,10 @@ from dataspace.identity.did import did_of_url
 from dataspace.identity.tokens import Identity, issue_token
 from dataspace.outbound import within
 from dataspace.settings import ParticipantKind
+from dataspace.unpacking import asked
 
 TIMEOUT_S = 20.0
+MAX_ADMISSION_BYTES = 64 * 1024
 
 
 class Application(BaseModel):
@@ -66,19 +68,24 @@ def _ask(
         identity, audience=did_of_url(operator_url), now=int(time.time()), membership=None
     )
     try:
-        with within(TIMEOUT_S):
-            response = http.post(
+        with (
+            within(TIMEOUT_S),
+            asked(
+                http,
+                "POST",
                 url,
+                most=MAX_ADMISSION_BYTES,
+                timeout_s=TIMEOUT_S,
                 content=application.model_dump_json() if application else b"",
                 headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
-                timeout=TIMEOUT_S,
-            )
+            ) as (response, body),
+        ):
+            answer = Answer(response.status_code, dict(response.headers), body)
     except httpx2.HTTPError as err:
         raise Unavailable(
             f"the operator at {operator_url} cannot be reached",
             remedy="check the setting 'operator' and that the operator's node is running",
         ) from err
-    answer = Answer(response.status_code, dict(response.headers), response.content)
     if answer.status >= 500:
         raise Unavailable(f"the operator answered {answer.status}: {answer.reason()}")
     if answer.status >= 300:

@@ -18,6 +18,7 @@ from connectors.deadlines import ending_transport
 from dataspace.identity.addresses import AddressPolicy, addresses_of
 from dataspace.operations.tracing import TRACEPARENT, outgoing
 from dataspace.tls import client_trust
+from dataspace.unpacking import Unpacking
 
 CONNECT_S = 5.0
 
@@ -47,6 +48,7 @@ def outbound_client(
     Servers are known by the authorities in `ca`, else by the machine's. With `addresses` it calls
     only what that allows, at the very address that was judged, and raises ProtocolViolation or
     Unavailable otherwise; without, whatever whoever uses it names. `heard` is told of every answer.
+    Bodies come unpacked, in pieces of bounded size (`dataspace.unpacking`).
     """
     transport = ending_transport(
         lambda: getattr(_current, "until", None),
@@ -55,7 +57,7 @@ def outbound_client(
         find=None if addresses is None else lambda host: addresses_of(host, addresses),
     )
     return httpx2.Client(
-        transport=transport,
+        transport=Unpacking(transport),
         trust_env=False,
         follow_redirects=False,
         event_hooks={"request": [_say_the_trace], "response": [] if heard is None else [heard]},

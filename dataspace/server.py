@@ -23,6 +23,9 @@ from dataspace.web.connections import bounded_protocol
 from dataspace.web.limits import OwnHosts
 
 GRACE_S = 5
+# Longer than our own clients keep a connection they do not use (5 s): were it the same, the server
+# would now and then close one just as the next request is on its way.
+KEEP_ALIVE_S = 15
 
 
 def serve_home(home: Home) -> None:
@@ -53,6 +56,7 @@ def _serve(home: Home, certificate: ServerCertificate | None) -> None:
         ws="none",
         ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         limit_concurrency=settings.max_connections,
+        timeout_keep_alive=KEEP_ALIVE_S,
         host=settings.host,
         port=settings.port,
         # What uvicorn logs goes where everything goes.
