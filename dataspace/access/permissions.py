@@ -30,6 +30,7 @@ class Caller(StrEnum):
     OWNER_SIDE = "owner side"
     MEMBER = "member"
     REGULATOR = "regulator"
+    OPERATOR = "operator of the space"
     # Proves its DID; it need not be a member yet.
     DID = "holder of a DID"
     PERSON = "person in a vault"

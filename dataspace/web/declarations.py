@@ -32,6 +32,7 @@ SCHEMES: Mapping[Caller, str | None] = MappingProxyType(
         Caller.OWNER_SIDE: OWNER_SCHEME.scheme_name,
         Caller.MEMBER: MEMBER_SCHEME.scheme_name,
         Caller.REGULATOR: MEMBER_SCHEME.scheme_name,
+        Caller.OPERATOR: MEMBER_SCHEME.scheme_name,
         Caller.DID: MEMBER_SCHEME.scheme_name,
         Caller.PERSON: PERSON_SCHEME.scheme_name,
         Caller.TRANSFER: TRANSFER_SCHEME.scheme_name,

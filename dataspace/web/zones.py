@@ -109,7 +109,10 @@ def _from_operator(node: CurrentNode, caller: CurrentMember) -> Member:
 
 
 @router.post(
-    "/membership/renewals", status_code=202, tags=["membership"], dependencies=[For(Caller.MEMBER)]
+    "/membership/renewals",
+    status_code=202,
+    tags=["membership"],
+    dependencies=[For(Caller.OPERATOR)],
 )
 def renew(node: CurrentNode, _: Annotated[Member, Depends(_from_operator)]) -> dict[str, str]:
     """The operator says that our credential has changed; we ask it for the new one."""
