@@ -45,13 +45,21 @@ class Watching:
     """The node's application, watched."""
 
     def __init__(
-        self, app: App, *, figures: Figures, spans: Spans | None, fields: Mapping[str, str]
+        self,
+        app: App,
+        *,
+        figures: Figures,
+        spans: Spans | None,
+        fields: Mapping[str, str],
+        telling: bool = False,
     ) -> None:
-        """`fields` are in every log line of a request: which node this is, and which replica."""
+        """`fields` are in every log line of a request: which node this is, and which replica.
+        `telling`: every request is a line of its own, at the level debug."""
         self._app = app
         self._figures = figures
         self._spans = spans
         self._fields = fields
+        self._telling = telling
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -106,7 +114,8 @@ class Watching:
             figures.carried_bytes.add((face, "in"), received)
         if sent:
             figures.carried_bytes.add((face, "out"), sent)
-        log.debug("request", method=method, route=route, status=status, took_s=round(took_s, 4))
+        if self._telling:
+            log.debug("request", method=method, route=route, status=status, took_s=round(took_s, 4))
 
 
 def _method(scope: Scope) -> str:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from dataspace import __version__
 from dataspace.node import Node
 from dataspace.operations.watching import Watching
+from dataspace.settings import LogLevel
 from dataspace.web import (
     administration,
     agreements,
@@ -69,7 +70,13 @@ class _Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         app = SecurityHeaders(super().build_middleware_stack(), secure=self.secure)
         node = self.node
-        return Watching(app, figures=node.figures, spans=node.spans, fields=node.log_fields)
+        return Watching(
+            app,
+            figures=node.figures,
+            spans=node.spans,
+            fields=node.log_fields,
+            telling=node.home.settings.log_level is LogLevel.DEBUG,
+        )
 
 
 def create_app(node: Node) -> FastAPI:
