@@ -32,7 +32,7 @@ POM: Final = HERE / "claims-pom.xml"
 # A case takes a second at most, but for those that wait ten for what does not come.
 KIT_S: Final = 600
 SET_UP_TRIES: Final = 2
-# The kit's own credential service refuses this, as the draft had it, while its case has followed the
+# The kit's own credential service refuses this, as the draft had it, while its case follows the
 # final text: in the releases after the draft it fails against itself.
 NOT_OF_ITSELF: Final = frozenset({f"{PRESENTING}:cs_05_04_01_02_invalidScopeEscalationRequest"})
 LAUNCHER: Final = "org.eclipse.dataspacetck.dcp.system.DcpSystemLauncher"

@@ -15,7 +15,8 @@ from tests.conformance.cases import (
     offer_id,
     subjects,
 )
-from tests.conformance.outcome import closing_line, findings, read_outcome
+from tests.conformance.claims_cases import CASES, PRESENTING, expected_claims_cases
+from tests.conformance.outcome import closing_line, findings, joined, read_outcome, without
 from tests.conformance.script import (
     CONSUMER,
     PROVIDER,
@@ -148,3 +149,42 @@ def test_a_kit_that_broke_off_is_a_finding_though_every_case_had_passed() -> Non
     assert len(found) == 1
     assert found[0].startswith("THE KIT BROKE OFF\n")
     assert found[0].endswith("  out of memory")
+
+
+def test_eighty_five_cases_of_the_claims_kit_run_in_four_sections() -> None:
+    sizes = {section: len(expected_claims_cases(section)) for section in CASES}
+    assert sizes == {
+        "presentation.verifier": 20,
+        "presentation.cs": 16,
+        "issuance.cs": 24,
+        "issuance.issuer": 25,
+    }
+
+
+def test_sections_of_the_claims_kit_count_together_and_none_hides_anothers_failure() -> None:
+    first = read_outcome(printed("SUCCESSFUL: presentation.cs:cs_05_02_endpointDiscovery"))
+    second = read_outcome(
+        printed(
+            "SUCCESSFUL: issuance.issuer:is_6_7_issuerMetadata",
+            "FAILED: issuance.issuer:is_6_4_1_credentialRequest",
+            "REASON: issuance.issuer:is_6_4_1_credentialRequest",
+            "  expected a CredentialMessage",
+            ended=False,
+        )
+    )
+    both = joined([first, second])
+    assert closing_line(both) == "2 passed, 1 failed"
+    found = "\n".join(findings(both, frozenset({"presentation.cs:cs_05_02_endpointDiscovery"})))
+    assert "FAILED issuance.issuer:is_6_4_1_credentialRequest" in found
+    assert "expected a CredentialMessage" in found
+    assert "NOT EXPECTED issuance.issuer:is_6_4_1_credentialRequest" in found
+    assert "BROKE OFF" in found
+
+
+def test_a_case_that_the_kit_fails_against_itself_is_the_only_one_left_out() -> None:
+    unfit = f"{PRESENTING}:cs_05_04_01_02_invalidScopeEscalationRequest"
+    other = f"{PRESENTING}:cs_05_02_endpointDiscovery"
+    outcome = read_outcome(printed(f"FAILED: {unfit}", f"FAILED: {other}"))
+    left = without(outcome, frozenset({unfit}))
+    assert left.failed == {other}
+    assert findings(left, frozenset({other})) == [f"FAILED {other}"]
