@@ -18,6 +18,8 @@ from dataspace.demo.nursery import NodeProcess
 from dataspace.settings import Home, ParticipantKind, create_home, free_port
 
 START_S, STOP_S = 60.0, 20.0
+# What concerns one connection only; the body is passed on unpacked.
+OF_ONE_HOP = ("content-length", "content-encoding", "transfer-encoding", "connection")
 
 
 class Balancer:
@@ -41,9 +43,9 @@ class Balancer:
                             content=body,
                             headers=dict(self.headers.items()),
                         )
-                    except httpx2.ConnectError:
-                        continue
-                    except httpx2.HTTPError:
+                    except httpx2.HTTPError as err:
+                        if self.command == "GET" or isinstance(err, httpx2.ConnectError):
+                            continue
                         # It may have been done: only the caller knows whether to ask again.
                         break
                     self._answer(answer.status_code, answer.headers, answer.content)
@@ -53,7 +55,7 @@ class Balancer:
             def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
                 self.send_response_only(status)
                 for name, value in headers.items():
-                    if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                    if name.lower() not in OF_ONE_HOP:
                         self.send_header(name, value)
                 if status not in (204, 304):
                     self.send_header("content-length", str(len(body)))

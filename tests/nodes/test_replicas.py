@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from dataspace.client import Failed
 from dataspace.demo.space import LocalSpace
 from dataspace.settings import Home, ParticipantKind
 from tests.servers_databases import Database, connect_postgresql, postgresql
@@ -96,6 +95,16 @@ def _people(path: Path, numbers: range) -> Path:
     return path
 
 
+def ended(state: dict[str, Any]) -> bool:
+    return state.get("state", state.get("status")) in (
+        "FINALIZED",
+        "TERMINATED",
+        "COMPLETED",
+        "REFUSED",
+        "FAILED",
+    )
+
+
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with ExitStack() as stack:
@@ -139,15 +148,6 @@ def test_processes_that_are_killed_while_they_work_lose_nothing_and_do_nothing_t
         "purpose": PURPOSE,
         "own": {"source": str(town.own), "identifier": "person"},
     }
-
-    def ended(state: dict[str, Any]) -> bool:
-        return state.get("state", state.get("status")) in (
-            "FINALIZED",
-            "TERMINATED",
-            "COMPLETED",
-            "REFUSED",
-            "FAILED",
-        )
 
     begun = [consumer.call("POST", "/api/computations", asked) for _ in range(4)]
     talks = [
@@ -194,20 +194,22 @@ def test_a_process_that_does_not_come_back_is_taken_over_by_the_other(town: Town
 def test_a_process_told_to_stop_finishes_what_it_computes_and_ends_with_0(town: Town) -> None:
     consumer, bureau = town.institute.client, town.bureau
     people = consumer.negotiate(bureau.home.url, "people", reuse=True)
-    both = {"purpose": PURPOSE, "timeout_s": 120.0}
-    with ThreadPoolExecutor(4) as pool:
-        running = [
-            pool.submit(consumer.compute, "psi/2", [people], own=(town.own, "person"), **both)
-            for _ in range(4)
-        ]
-        leaving = bureau.processes["a"]
-        leaving.send_signal(signal.SIGTERM)
-        leaving.wait(STOP_S)
-        assert leaving.poll() == 0
-        try:
-            assert [one.result().value["count"] for one in running] == [COMMON] * 4
-        except Failed as err:
-            pytest.fail(str(err))
-        finally:
-            bureau.start("a")
-            bureau.wait_until_healthy("a")
+    asked = {
+        "kind": "psi/2",
+        "agreements": [people],
+        "purpose": PURPOSE,
+        "own": {"source": str(town.own), "identifier": "person"},
+    }
+    begun = [consumer.call("POST", "/api/computations", asked)["id"] for _ in range(4)]
+    leaving = bureau.processes["a"]
+    leaving.send_signal(signal.SIGTERM)
+    leaving.wait(STOP_S)
+    assert leaving.poll() == 0
+    try:
+        for one in begun:
+            found = consumer.poll(f"/api/computations/{one}", ended, 120.0)
+            assert found["status"] == "COMPLETED", found
+            assert found["value"]["count"] == COMMON
+    finally:
+        bureau.start("a")
+        bureau.wait_until_healthy("a")

@@ -11,7 +11,14 @@ from sqlmodel import Session, select
 
 from dataspace import processes
 from dataspace.errors import InputRejected, Unavailable
-from dataspace.leases import MAX_CANDIDATES
+from dataspace.leases import (
+    LEASE_S,
+    MAX_CANDIDATES,
+    Outcome,
+    lease,
+    renew,
+    write_outcomes,
+)
 from dataspace.processes import (
     MAX_AT_A_QUICK_PEER,
     MAX_AT_A_SLOW_PEER,
@@ -21,6 +28,8 @@ from dataspace.processes import (
     Pool,
     Process,
     ProcessEngine,
+    is_kept,
+    is_scheduled,
     schedule,
 )
 from dataspace.store.engine import Store
@@ -291,3 +300,87 @@ def test_trouble_while_storing_outcomes_costs_neither_threads_nor_room(
     assert engine.healthy()
     engine.stop()
     assert {row.state for row in rows(store)} == {"done"}
+
+
+def test_a_draining_engine_begins_nothing_but_what_is_bound_to_it(store: Store) -> None:
+    recorder = Recorder(1)
+    engine = ProcessEngine(store, {"work": Handler(recorder)}, me="a")
+    engine.start()
+    engine.drain()
+    with store.transaction() as tx:
+        schedule(tx, "work", "anybodys")
+        schedule(tx, "work", "another's", bound_to="b")
+        schedule(tx, "work", "its own", bound_to="a")
+    assert recorder.done.wait(20)
+    engine.stop()
+    assert recorder.seen == ["its own"]
+    assert engine.draining
+    assert {row.subject for row in rows(store) if row.state == "ready"} == {"anybodys", "another's"}
+
+
+def test_an_engine_is_idle_once_what_came_of_its_work_is_written(store: Store) -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def work(_: Process) -> None:
+        began.set()
+        assert go.wait(20)
+
+    with store.transaction() as tx:
+        schedule(tx, "work", "one")
+    engine = ProcessEngine(store, {"work": Handler(work)})
+    engine.start()
+    assert began.wait(20)
+    assert not engine.idle()
+    go.set()
+    deadline = time.monotonic() + 20
+    while not engine.idle():
+        assert time.monotonic() < deadline
+    assert [row.state for row in rows(store)] == ["done"]
+    engine.stop()
+
+
+def test_a_lease_is_renewed_while_its_work_is_in_hand_and_given_back_when_nobody_has_it(
+    store: Store,
+) -> None:
+    with store.transaction() as tx:
+        schedule(tx, "work", "in hand")
+        schedule(tx, "work", "lost")
+        schedule(tx, "work", "another's")
+    now = time.time()
+    with store.transaction() as tx:
+        for row in tx.exec(select(ProcessRow)).all():
+            row.lease_until, row.attempts = now + 1, 3
+            row.leased_by = "b" if row.subject == "another's" else "a"
+            tx.add(row)
+    ids = {row.subject: row.id or 0 for row in rows(store)}
+    with store.transaction() as tx:
+        renew(tx.connection(), {ids["in hand"]: 3}, by="a", now=now)
+    until = {row.subject: row.lease_until - now for row in rows(store)}
+    assert until == {
+        "in hand": pytest.approx(LEASE_S, abs=0.01),
+        "lost": pytest.approx(-now),
+        "another's": pytest.approx(1, abs=0.01),
+    }
+
+
+def test_what_came_of_an_earlier_lease_changes_nothing(store: Store) -> None:
+    with store.transaction() as tx:
+        schedule(tx, "work", "one")
+    (row,) = rows(store)
+    with store.transaction() as tx:
+        for name in ("a", "b"):
+            lease(tx.connection(), [row.id or 0], by=name, now=time.time())
+        write_outcomes(tx.connection(), [Outcome(row.id or 0, 1), Outcome(row.id or 0, 1, 0.0)])
+    (kept,) = rows(store)
+    assert (kept.state, kept.leased_by, kept.attempts) == ("ready", "b", 2)
+
+
+def test_work_that_comes_again_by_itself_is_known_while_it_is_in_hand(store: Store) -> None:
+    with store.transaction() as tx:
+        assert not is_kept(tx, "work", "one")
+        schedule(tx, "work", "one")
+    (row,) = rows(store)
+    with store.transaction() as tx:
+        lease(tx.connection(), [row.id or 0], by="a", now=time.time())
+        assert is_kept(tx, "work", "one")
+        assert not is_scheduled(tx, "work", "one")
