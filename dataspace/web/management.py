@@ -33,7 +33,12 @@ from dataspace.web.positions import Index, Position
 from privacy.kinds import KINDS
 
 # Housekeeping that always waits for its time is nothing an owner has to know of.
-IN_THE_BACKGROUND = ("look-after-status-lists", "use-signing-key", "retire-signing-key")
+IN_THE_BACKGROUND = (
+    "look-after-status-lists",
+    "use-signing-key",
+    "retire-signing-key",
+    "list-participants",
+)
 PLANNED = ("tidy", "renew-membership", "look-at-dataset", "look-after-zones", *IN_THE_BACKGROUND)
 
 router = APIRouter(prefix="/api", tags=["owner's API"])

@@ -1,0 +1,1 @@
+"""`./run faults`: real nodes under load while everything around them breaks, and a verdict."""
