@@ -23,6 +23,7 @@ from dataspace.claims.messages import (
     CredentialStatus,
     IssuerMetadata,
     RequestStatus,
+    parse,
 )
 from dataspace.claims.outside import Outside
 from dataspace.claims.verifier import SERVICE_TYPE
@@ -159,37 +160,46 @@ class Issuer:
         return MEMBERSHIP_SCHEMA
 
     def _deliver(self, process: Process) -> None:
-        """Make the credentials and send them to the holder's credential service (§6.5)."""
+        """Send the answer to the holder's credential service (§6.5)."""
         with self._node.store.transaction() as tx:
             row = tx.get(CredentialRequestRow, process.subject)
             if row is None or row.status != RequestStatus.RECEIVED.value:
                 return
-            holder, access, kinds = row.holder, row.access, list(row.objects)
-            holder_pid = row.holder_pid
+            holder, access, written = row.holder, row.access, row.message
         endpoint = self._node.peers.resolver.service(holder, SERVICE_TYPE)
-        reason = None
+        message = self._answer(process.subject) if written is None else _read(written)
+        answer = self._outside.post(f"{endpoint}/credentials", message, to=holder, access=access)
+        if answer.status >= 300:
+            raise ProtocolViolation(f"the holder refused its credentials: {answer.reason()}")
+        with self._node.store.transaction() as tx:
+            self._end(tx, process.subject, message.status, message.rejection_reason)
+
+    def _answer(self, issuer_pid: str) -> CredentialMessage:
+        """Make the answer and keep it: a holder that is away must not cost a credential with every
+        attempt, and gets the same one however often it is sent."""
+        with self._node.store.transaction() as tx:
+            row = tx.get_one(CredentialRequestRow, issuer_pid)
+            holder, holder_pid, kinds = row.holder, row.holder_pid, list(row.objects)
         try:
             made = tuple(self._container(kind, holder) for kind in kinds)
             message = CredentialMessage(
-                issuer_pid=process.subject,
+                issuer_pid=issuer_pid,
                 holder_pid=holder_pid,
                 status=RequestStatus.ISSUED,
                 credentials=made,
             )
         except Denied as err:
-            reason = err.sentence
             message = CredentialMessage(
-                issuer_pid=process.subject,
+                issuer_pid=issuer_pid,
                 holder_pid=holder_pid,
                 status=RequestStatus.REJECTED,
-                rejection_reason=reason,
+                rejection_reason=err.sentence,
             )
-        url = f"{endpoint}/credentials"
-        answer = self._outside.post(url, message, to=holder, access=access)
-        if answer.status >= 300:
-            raise ProtocolViolation(f"the holder refused its credentials: {answer.reason()}")
         with self._node.store.transaction() as tx:
-            self._end(tx, process.subject, message.status, reason)
+            row = tx.get_one(CredentialRequestRow, issuer_pid)
+            row.message = message.to_bytes().decode()
+            tx.add(row)
+        return message
 
     def _container(self, kind: str, holder: str) -> CredentialContainer:
         return CredentialContainer(
@@ -202,8 +212,13 @@ class Issuer:
     def _end(self, tx: Session, issuer_pid: str, status: RequestStatus, reason: str | None) -> None:
         row = tx.get(CredentialRequestRow, issuer_pid)
         if row is not None:
-            row.status, row.reason, row.access = status.value, reason, None
+            row.status, row.reason = status.value, reason
+            row.access = row.message = None
             tx.add(row)
+
+
+def _read(written: str) -> CredentialMessage:
+    return parse(CredentialMessage, written.encode())
 
 
 def object_id(issuer: str, kind: str) -> str:

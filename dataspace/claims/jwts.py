@@ -17,6 +17,8 @@ from dataspace.identity.tokens import CLOCK_SKEW_S, Identity
 KeyOf = Callable[[str], VerificationKey]
 # Beyond the year 9999, which no date of ours can name.
 MAX_TIME: Final = 253_402_300_800
+# What the library raises for a header that is no object, or has members of the wrong kind.
+_MALFORMED: Final = (JoseError, ValueError, RecursionError, TypeError, KeyError, AttributeError)
 
 
 def open_jwt(token: str, what: str, key_of: KeyOf) -> dict[str, Any]:
@@ -29,11 +31,14 @@ def open_jwt(token: str, what: str, key_of: KeyOf) -> dict[str, Any]:
     malformed = f"the {what} is malformed or its signature is wrong"
     try:
         kid = jws.extract_compact(token.encode()).headers().get("kid")
-        if not isinstance(kid, str):
-            raise ProtocolViolation(f"the {what} names no key (kid)")
-        key = key_of(kid)
+    except _MALFORMED as err:
+        raise ProtocolViolation(malformed) from err
+    if not isinstance(kid, str):
+        raise ProtocolViolation(f"the {what} names no key (kid)")
+    key = key_of(kid)
+    try:
         opened = jws.deserialize_compact(token, key, algorithms=names_of(key))
-    except (JoseError, ValueError, RecursionError) as err:
+    except _MALFORMED as err:
         raise ProtocolViolation(malformed) from err
     claims = read_json(opened.payload or b"", limit_bytes=MAX_MESSAGE_BYTES)
     # A credential of the data model 2.0 names its issuer in its own words.
@@ -49,7 +54,7 @@ def peek_jwt(token: str) -> dict[str, Any]:
         raise ProtocolViolation(f"the token is longer than {MAX_MESSAGE_BYTES} letters")
     try:
         payload = jws.extract_compact(token.encode()).payload
-    except (JoseError, ValueError, RecursionError) as err:
+    except _MALFORMED as err:
         raise ProtocolViolation("the token is malformed") from err
     return read_json(payload, limit_bytes=MAX_MESSAGE_BYTES)
 

@@ -698,6 +698,7 @@ class CredentialRequestRow(Versioned, table=True):
     """Operator only: a member's request for credentials, and how far it has come.
 
     `access` lets us write to the holder's credential service, where it gave us something for that.
+    `message` is the answer from when it was made until the holder has taken it.
     """
 
     __tablename__: ClassVar[Any] = "credential_request"
@@ -708,6 +709,7 @@ class CredentialRequestRow(Versioned, table=True):
     status: str
     reason: str | None = Field(default=None, sa_column=Column(Text))
     access: str | None = Field(default=None, sa_column=Column(Text))
+    message: str | None = Field(default=None, sa_column=Column(Text))
     asked_at: float
 
 

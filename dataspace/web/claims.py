@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 
+import contracts.errors
 from dataspace.access.permissions import Caller, Permission
 from dataspace.claims import BASE, CREDENTIAL_SERVICE, ISSUER_SERVICE
 from dataspace.claims.issuer import Issuer
@@ -87,7 +88,7 @@ def _claimed(request: Request) -> dict[str, Any]:
         raise Unauthenticated("no bearer token came", remedy="send Authorization: Bearer TOKEN")
     try:
         return peek_jwt(token)
-    except Exception as err:
+    except (ProtocolViolation, contracts.errors.ProtocolViolation) as err:
         raise Unauthenticated("the token is malformed") from err
 
 

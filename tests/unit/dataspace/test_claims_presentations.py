@@ -3,6 +3,8 @@ is not."""
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -114,6 +116,28 @@ def test_every_altered_letter_of_the_signature_is_noticed() -> None:
         altered = f"{head}.{signature[:place]}{letter}{signature[place + 1 :]}"
         with pytest.raises(ProtocolViolation, match="signature is wrong"):
             shown(altered)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        None,
+        {},
+        {"alg": []},
+        {"alg": "none", "kid": HOLDER.kid},
+        {"alg": "HS256", "kid": HOLDER.kid},
+        {"alg": "ES256", "kid": 7},
+        {"alg": "ES256", "kid": HOLDER.kid, "crit": 7},
+        {"alg": "ES256", "kid": HOLDER.kid, "crit": ["b64"], "b64": False},
+        {"alg": "Ed25519", "kid": HOLDER.kid},
+    ],
+)
+def test_a_header_of_any_shape_is_refused_and_breaks_nothing(header: object) -> None:
+    _, payload, signature = Written().presentation().split(".")
+    written = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
+    with pytest.raises(ProtocolViolation, match=r"malformed|names no key"):
+        shown(f"{written}.{payload}.{signature}")
 
 
 def test_nothing_shown_is_refused_and_so_is_what_is_no_jwt() -> None:

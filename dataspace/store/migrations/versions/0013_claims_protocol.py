@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("access", sa.Text(), nullable=True),
+        sa.Column("message", sa.Text(), nullable=True),
         sa.Column("asked_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("issuer_pid", name=op.f("pk_credential_request")),
     )
@@ -63,5 +64,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for table in ("credential_request", "credential_offer", "asked_credential", "held_credential"):
-        op.drop_index(f"ix_{table}_{'holder' if table == 'credential_request' else 'issuer'}", table)
+        op.drop_index(
+            f"ix_{table}_{'holder' if table == 'credential_request' else 'issuer'}", table
+        )
         op.drop_table(table)
