@@ -43,6 +43,7 @@ from dataspace.description import agreed_terms, describe
 from dataspace.errors import InputRejected, NotFound, ProtocolViolation
 from dataspace.identity.tokens import Member
 from dataspace.inspection import inspect
+from dataspace.kinds import Right, verify_right
 from dataspace.protocol import BASE
 from dataspace.publication import (
     PolicyChange,
@@ -60,6 +61,7 @@ from dataspace.releasing import verify_release
 from dataspace.settings import ParticipantKind
 from dataspace.sight import pinned
 from dataspace.store.tables import AgreementRow, DatasetRow
+from dataspace.vaults import is_vault
 from dataspace.visibility import decide_visibility
 from ledger.entry import EntryType
 
@@ -99,8 +101,9 @@ class Datasets:
 
         Raises InputRejected where the source, a column, a value, the policy or a format is not
         usable; nothing is published then. Returns the dataset with its quality report and with
-        remarks on its policy.
+        remarks on its policy. Raises Denied for a node whose kind offers no data, or no vaults.
         """
+        verify_right(self._node.home.settings.kind, Right.OFFER)
         if not DATASET_ID.fullmatch(asked.id):
             raise InputRejected(
                 f"the dataset id {asked.id!r} is not usable",
@@ -111,6 +114,8 @@ class Datasets:
         grade, where = grade_named(asked.grade), where_of(asked)
         columns = tuple(checked_column(column) for column in asked.columns)
         location = _absolute(asked.source)
+        if is_vault(location):
+            verify_right(self._node.home.settings.kind, Right.HOLD_VAULTS)
         source = open_source(location)
         personal = isinstance(source, ConsentedSource)
         offer = make_offer(asked, offer_id=f"offer:{asked.id}", personal=personal, grade=grade)

@@ -80,8 +80,11 @@ class AgreementJudge:
             )
             yield Finding("decision-not-replayable", fact.origin, fact.index, sentence)
             return
-        # An ended agreement or a mismatch of columns is refused before the policy is asked.
-        before = fact.clause is not None and fact.clause.startswith(("order.", "agreement."))
+        # An ended agreement, a mismatch of columns or a membership that was revoked is refused
+        # before the policy is asked.
+        before = fact.clause is not None and fact.clause.startswith(
+            ("order.", "agreement.", "membership.")
+        )
         if before and fact.decision != "permit":
             return
         if request.epsilon is not None:

@@ -131,7 +131,7 @@ class MemberStandings:
         for entry in self._known.get(did, ()):
             held = self._held.get(entry.list_url)
             if held is None or held.document.expires_at <= time.time():
-                return Denied(_unknown(held), remedy=_LATER)
+                return Denied(_unknown(held), remedy=_LATER, clause="membership.unknown")
             try:
                 _verify(did, entry, held.document)
             except Denied as err:
@@ -278,6 +278,7 @@ def _verify(did: str, entry: StatusEntry, document: StatusDocument) -> None:
     final = entry.purpose is StatusPurpose.REVOCATION
     raise Denied(
         f"the membership of {did} in this space was {_TOLD[entry.purpose]} by its operator",
+        clause=f"membership.{_TOLD[entry.purpose]}",
         remedy="ask the operator for the reason"
         + ("" if final else "; it can reinstate a suspended member"),
     )

@@ -16,6 +16,7 @@ import structlog
 from sqlmodel import Session, col, select
 
 from contracts.order import ComputationOrder, order_hash, read_unverified_order, sign_order
+from dataspace.computing.handing_out import HandingOut, schedule_handing_out
 from dataspace.computing.ordering import (
     ComputationRequest,
     find_part,
@@ -34,6 +35,7 @@ from dataspace.computing.running import (
     own_reading,
 )
 from dataspace.errors import SHOWN, Denied, InputRejected, NotFound, Unavailable
+from dataspace.kinds import Right, verify_right
 from dataspace.processes import Handler, Process, is_scheduled, schedule
 from dataspace.store.tables import ComputationRow, TransferRow
 from ledger.crossmatch import ORDER_SENT
@@ -72,6 +74,7 @@ class Computations:
     def handlers(self) -> dict[str, Handler]:
         return {
             **self._running.handlers(),
+            **HandingOut(self._node).handlers(),
             EXPIRE: Handler(self._expire),
             GATHER: Handler(self._gather),
         }
@@ -99,6 +102,7 @@ class Computations:
     def order(self, asked: ComputationRequest) -> ComputationRow:
         """Sign an order and request its transfers. Raises InputRejected or NotFound at once for
         what can be seen to be wrong without asking a provider's policy."""
+        verify_right(self._node.home.settings.kind, Right.CONSUME)
         kind = kind_named(asked.kind)
         verify_counts(kind, asked)
         parts = [find_part(self._node, kind, one, asked) for one in asked.agreements]
@@ -378,7 +382,10 @@ class Computations:
                 outcome="completed",
             )
         if row.role == CONSUMER:
+            run = self._node.sessions.find(row.id)
+            assert run is not None, "its session ends after this"
             for transfer in self._transfers(tx, row.id):
+                schedule_handing_out(tx, row, order, transfer, run)
                 self._node.transfers.complete(tx, transfer)
 
     def end(

@@ -30,6 +30,7 @@ from contracts.strategy import Action, Verb
 from dataspace.answer import Answer
 from dataspace.errors import InputRejected, NotFound, ProtocolViolation, Unavailable
 from dataspace.identity.tokens import Member
+from dataspace.kinds import Right, verify_right
 from dataspace.processes import Handler, Later, Process, schedule
 from dataspace.protocol import BASE, verify_pids
 from dataspace.protocol.delivery import Reaction
@@ -120,6 +121,7 @@ class Negotiations:
         self, tx: Session, peer: Member, message: dsp.ContractRequestMessage
     ) -> dsp.ContractNegotiation:
         """A consumer's first message. A repetition gets the negotiation it already has."""
+        verify_right(peer.kind, Right.CONSUME)
         existing = self._known(tx, Party.PROVIDER, peer, message.consumer_pid)
         if existing is not None:
             return as_message(existing)
@@ -152,6 +154,7 @@ class Negotiations:
         self, tx: Session, peer: Member, message: dsp.ContractOfferMessage
     ) -> dsp.ContractNegotiation:
         """A provider's offer that nobody here asked for; a person answers it."""
+        verify_right(peer.kind, Right.OFFER)
         existing = self._known(tx, Party.CONSUMER, peer, message.provider_pid)
         if existing is not None:
             return as_message(existing)
@@ -185,6 +188,7 @@ class Negotiations:
         row = self._own(tx, peer, pid)
         verify_pids(message, pids(row))
         theirs = Party.CONSUMER if row.role == Party.PROVIDER.value else Party.PROVIDER
+        verify_right(peer.kind, Right.CONSUME if theirs is Party.CONSUMER else Right.OFFER)
         state = next_state(NegotiationState(row.state), theirs, dsp.negotiation_message(message))
         self._take_in(tx, row, message)
         learn_pid(tx, row, peer_pid_in(row, message))

@@ -17,6 +17,7 @@ from contracts.strategy import Action, Approval, Verb, still_to_approve
 from dataspace.access.approvals import approvals, approve
 from dataspace.access.principal import Principal
 from dataspace.errors import InputRejected, NotFound
+from dataspace.kinds import Right, verify_right
 from dataspace.protocol import BASE
 from dataspace.protocol.catalogues import fetch_dataset
 from dataspace.protocol.negotiation_rows import (
@@ -51,6 +52,7 @@ class Proposals:
         `policy` proposes other terms in place of the offer's. Raises NotFound where there is no
         such dataset or offer, InputRejected for a policy that is none.
         """
+        verify_right(self._node.home.settings.kind, Right.CONSUME)
         chosen = self._chosen(provider, dataset_id, offer_id)
         if policy is not None:
             chosen = policy_from(policy, offer_id=chosen.id)

@@ -26,6 +26,7 @@ from dataspace.answer import Answer
 from dataspace.computing.deciding import DECIDE
 from dataspace.errors import Denied, InputRejected, NotFound
 from dataspace.identity.tokens import Member
+from dataspace.kinds import Right, verify_right
 from dataspace.processes import Handler, schedule
 from dataspace.protocol import BASE, verify_pids
 from dataspace.protocol.delivery import Reaction
@@ -237,6 +238,7 @@ class Transfers:
         Raises NotFound for an agreement this consumer does not hold, InputRejected for a format
         the dataset does not leave in, and as `Deciding.take_in` does about an order.
         """
+        verify_right(peer.kind, Right.CONSUME)
         existing = tx.exec(
             select(TransferRow).where(
                 TransferRow.role == Party.PROVIDER.value,

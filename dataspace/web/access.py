@@ -31,17 +31,19 @@ from dataspace.access.permissions import RULES, Caller, Permission, is_act, may
 from dataspace.access.principal import HOME, Principal
 from dataspace.errors import Denied, NotFound, Unauthenticated
 from dataspace.identity.tokens import Member
+from dataspace.kinds import Right
+from dataspace.kinds import may as may_do
 from dataspace.node import Node
 from dataspace.operator import Operator
 from dataspace.protocol import BASE
 from dataspace.rates import CATALOGUES, MESSAGES
-from dataspace.settings import ParticipantKind
 from dataspace.store.engine import Store
+from dataspace.web.limits import FRAMES, address_of
 
 log = structlog.get_logger("dataspace.access")
 
-# Frames have their own limit, that of the computation; a catalogue costs more than a message.
-FRAMES, CATALOGUE = "/compute/", f"{BASE}/catalog/"
+# Pages of the catalogue cost more than a message; the description of one dataset does not.
+CATALOGUE = f"{BASE}/catalog/request"
 
 
 def _bearer(name: str, description: str) -> HTTPBearer:
@@ -200,7 +202,8 @@ async def admit(
 
 
 def _count_failure(request: Request, node: Node, err: Unauthenticated) -> None:
-    address, attempts = request.client.host if request.client else "", node.access.attempts
+    address = address_of(request.scope, node.home.settings.trusted_proxies)
+    attempts = node.access.attempts
     log.info("a caller was not recognised", address=address, reason=err.sentence)
     if not attempts.allow(address):
         raise HTTPException(
@@ -263,7 +266,7 @@ def holder(request: Request, node: CurrentNode, _: MemberCredentials) -> str:
 
 def regulator(caller: Annotated[Member, Depends(member)]) -> Member:
     """A member that its operator's credential calls a regulator."""
-    if caller.kind is not ParticipantKind.REGULATOR:
+    if not may_do(caller.kind, Right.READ_ENTRIES):
         raise Denied(
             f"entry bodies are shown to regulators, not to participants of kind {caller.kind}",
             remedy="verify with the commitments, which are public",

@@ -12,7 +12,7 @@ from sqlmodel import select
 from dataspace.access.permissions import Caller
 from dataspace.errors import NotFound
 from dataspace.evidence import MAX_ENTRIES_A_PAGE
-from dataspace.settings import ParticipantKind
+from dataspace.kinds import Right, may
 from dataspace.store.log_store import SqlNodeStore
 from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
 from dataspace.web.access import CurrentMember, CurrentNode, CurrentRegulator, For
@@ -92,7 +92,7 @@ def entry(node: CurrentNode, caller: CurrentMember, index: Index) -> Any:
     """One entry with body and salt, for a regulator and for the participant it is about."""
     sealed = node.evidence.entry(index)
     about = open_entry(sealed.body, sealed.salt, sealed.commitment).peer
-    if caller.kind is not ParticipantKind.REGULATOR and about != caller.did:
+    if not may(caller.kind, Right.READ_ENTRIES) and about != caller.did:
         raise NotFound("the log shows you no such entry", remedy="verify with its proof")
     return sealed.to_json()
 

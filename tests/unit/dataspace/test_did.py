@@ -18,9 +18,11 @@ from dataspace.identity.did import (
     did_of_key,
     did_of_url,
     document_of_node,
+    document_url,
+    freshness_s,
     url_of_did,
 )
-from dataspace.identity.keys import SigningKey
+from dataspace.identity.keys import SigningAlgorithm, SigningKey, public_jwk_of
 from dataspace.identity.tokens import Identity
 
 
@@ -184,3 +186,122 @@ def test_the_published_example_of_did_key_is_read(resolver: Resolver) -> None:
     did = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
     key = resolver.key(f"{did}#z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp")
     assert key.as_dict(private=False)["x"] == "O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik"
+
+
+@pytest.mark.parametrize(
+    ("did", "address"),
+    [
+        # The method specification's own examples, and an IPv6 address.
+        ("did:web:w3c-ccg.github.io", "https://w3c-ccg.github.io/.well-known/did.json"),
+        (
+            "did:web:w3c-ccg.github.io:user:alice",
+            "https://w3c-ccg.github.io/user/alice/did.json",
+        ),
+        (
+            "did:web:example.com%3A3000:user:alice",
+            "https://example.com:3000/user/alice/did.json",
+        ),
+        (
+            "did:web:%5B2001%3Adb8%3A%3A1%5D%3A8443",
+            "https://[2001:db8::1]:8443/.well-known/did.json",
+        ),
+    ],
+)
+def test_a_did_names_where_its_document_is(did: str, address: str) -> None:
+    assert document_url(did, local=False) == address
+
+
+@pytest.mark.parametrize(
+    "did",
+    [
+        "did:web:user@host",
+        "did:web:host%3A0",
+        "did:web:host%3A99999999",
+        "did:web:host%3Fx",
+        "did:web:host%23x",
+        "did:web:host:",
+        "did:web:host::a",
+        "did:web:host:..",
+        "did:web:host:%2E%2E",
+        "did:web:host:a%00b",
+        "did:web:host:a%3Fb",
+        "did:web:ho st",
+        "did:web:-host",
+    ],
+)
+def test_a_did_that_would_lead_elsewhere_is_refused(did: str) -> None:
+    with pytest.raises(ProtocolViolation):
+        url_of_did(did, local=True)
+
+
+@pytest.mark.parametrize(
+    ("written", "kept_s"),
+    [
+        ("", 300.0),
+        ("public, max-age=600", 600.0),
+        ("max-age=0", 30.0),
+        ("max-age=999999", 900.0),
+        ("no-store", 30.0),
+        ("s-maxage=5", 300.0),
+        ("MAX-AGE=60", 60.0),
+        ("max-age=" + "9" * 400, 300.0),
+    ],
+)
+def test_a_document_is_kept_as_its_server_says_within_bounds(written: str, kept_s: float) -> None:
+    assert freshness_s(written) == kept_s
+
+
+def test_what_is_no_document_is_not_fetched_again_at_once(
+    documents: Documents, resolver: Resolver, clock: Clock
+) -> None:
+    documents.body = b"rubbish"
+    with pytest.raises(ProtocolViolation, match="is not JSON"):
+        resolver.key(f"{documents.did}#k")
+    for _ in range(5):
+        with pytest.raises(Unavailable, match="a moment ago"):
+            resolver.key(f"{documents.did}#k")
+    assert documents.asked == 1
+    # Each failure doubles the pause, up to a bound.
+    for pause_s in (1.1, 2.1, 4.1, 8.1, 8.1):
+        clock.now += pause_s
+        with pytest.raises(ProtocolViolation):
+            resolver.key(f"{documents.did}#k")
+    assert documents.asked == 6
+    identity = Identity.of(documents.did, Ed25519PrivateKey.generate())
+    documents.publish(identity)
+    clock.now += 8.1
+    resolver.key(identity.kid)
+
+
+def test_a_retired_key_signs_statements_and_proves_no_presence(
+    documents: Documents, resolver: Resolver
+) -> None:
+    now, before = (Identity.of(documents.did, Ed25519PrivateKey.generate()) for _ in range(2))
+    keys = [ListedKey(now.key), ListedKey(before.key, authenticates=False)]
+    document = document_of_node(did=documents.did, url=documents.url, keys=keys)
+    documents.body = json.dumps(document).encode()
+    assert resolver.key(before.kid).thumbprint() == before.key.thumbprint()
+    assert resolver.authentication_key(now.kid).thumbprint() == now.key.thumbprint()
+    with pytest.raises(ProtocolViolation, match="for authentication"):
+        resolver.authentication_key(before.kid)
+
+
+def test_documents_of_other_makes_are_read(documents: Documents, resolver: Resolver) -> None:
+    key = SigningKey.generate(SigningAlgorithm.ES256)
+    jwk = public_jwk_of(key.jwk)
+    strange = {"id": "#x", "type": "JsonWebKey", "controller": documents.did}
+    secp256k1 = {"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA"}
+    documents.body = json.dumps(
+        {
+            "id": documents.did,
+            "verificationMethod": [
+                {**strange, "publicKeyJwk": secp256k1},
+                {**strange, "id": "#none", "publicKeyMultibase": "z6Mk"},
+                {**strange, "id": "#relative", "publicKeyJwk": jwk},
+            ],
+            "authentication": ["#relative", "#x"],
+        }
+    ).encode()
+    found = resolver.authentication_key(f"{documents.did}#relative")
+    assert found.thumbprint() == key.thumbprint
+    assert [one.thumbprint() for one in resolver.keys(documents.did)] == [key.thumbprint]
