@@ -88,7 +88,8 @@ class Load:
             with self._space[CONSUMER].client() as consumer:
                 for dataset in ("people", "rows"):
                     url = self._space[provider].url
-                    self.standing[provider, dataset] = consumer.negotiate(url, dataset)
+                    made = consumer.negotiate(url, dataset, timeout_s=BACK_S)
+                    self.standing[provider, dataset] = made
 
     # ---- running ----------------------------------------------------------------------------
 

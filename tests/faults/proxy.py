@@ -46,6 +46,7 @@ class Proxy:
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._passed: dict[str, asyncio.Event] = {}
+        self._servers: list[asyncio.Server] = []
         self._later: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
@@ -62,15 +63,28 @@ class Proxy:
             async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 await self._serve(node, upstream, reader, writer)
 
-            await asyncio.start_server(
-                connected, ["127.0.0.1", *also_at], port, limit=MAX_HEAD_BYTES, backlog=512
+            hosts = ["127.0.0.1", *also_at]
+            self._servers.append(
+                await asyncio.start_server(
+                    connected, hosts, port, limit=MAX_HEAD_BYTES, backlog=512
+                )
             )
 
         asyncio.run_coroutine_threadsafe(begin(), self._loop).result(10.0)
 
     def close(self) -> None:
+        async def end() -> None:
+            for server in self._servers:
+                server.close()
+            under_way = [one for one in asyncio.all_tasks() if one is not asyncio.current_task()]
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5.0)
+        self._thread.join(10.0)
+        self._loop.close()
 
     async def _serve(
         self,

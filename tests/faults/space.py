@@ -42,7 +42,9 @@ KINDS = {
     "health-trust": ParticipantKind.PERSONAL,
     CONSUMER: ParticipantKind.CONSUMER,
 }
-HEALTHY_S = 60.0
+# Generous: a build server may have much else to do.
+HEALTHY_S = 120.0
+JOINED_S = 180.0
 REQUEST_S = 20.0
 
 
@@ -177,12 +179,14 @@ class FaultySpace:
             node.start()
         self.operator.wait_until_healthy()
         with self.operator.client() as operator:
-            operator.wait_until(lambda status: bool(status["joined"]))
+            operator.wait_until(lambda status: bool(status["joined"]), timeout_s=JOINED_S)
             for node in self.nodes.values():
                 if node is not self.operator:
                     node.wait_until_healthy()
                     with node.client() as member:
-                        member.join(operator.invite(KINDS[node.name]))
+                        code = operator.invite(KINDS[node.name])
+                        member.call("POST", "/api/join", {"invitation": code})
+                        member.wait_until(lambda one: bool(one["joined"]), timeout_s=JOINED_S)
             code = operator.invite(ParticipantKind.REGULATOR)
         values = {"name": "regulator", "kind": "regulator", "operator": self.operator.url}
         self.regulator = create_home(self.directory / "regulator", values, invitation=code)
