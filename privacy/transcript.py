@@ -15,7 +15,7 @@ has its result, and then there is no transcript. A result that is withheld ends 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -23,6 +23,8 @@ from privacy.errors import InputRejected, PrivacyError, ProtocolViolation
 from privacy.role import Outcome, Progress, Receive, Role, Send, Steps, receive, send
 
 NONCE_BYTES = 16
+# The frame with which the collector ends a run.
+SIGNATURES = "transcript/signatures"
 DIGEST_DOMAIN = b"city-dataspace/transcript/1\0"
 # The kinds of today send at most 31 frames a run (16 providers); a run of many parts has room.
 MAX_FRAMES = 4096
@@ -154,13 +156,16 @@ def transcribed(
     sign: Sign,
     verify: Verify,
     random_bytes: Callable[[int], bytes],
+    hand_out: bool = True,
 ) -> Steps[Transcribed]:
     """Run `role` with its frames in envelopes, then agree on the transcript and sign it.
 
     `verify(party, digest, signature)` returns None or raises; it should need no network, since any
     failure in it is taken as a signature that does not hold. Everyone's clock, keys and randomness
-    are the caller's. Where the outcome names those who took part, they are the parties that sign.
-    Raises what `role` raises, InputRejected for names that do not fit, and
+    are the caller's. Without `hand_out` the collector ends when it holds every signature, and its
+    caller sends them (`encode_signatures`) once it has stored what it holds: whoever dies in
+    between has lost nothing. Where the outcome names those who took part, they are the parties that
+    sign. Raises what `role` raises, InputRejected for names that do not fit, and
     ProtocolViolation, naming the frame or the party, where two accounts differ. `role` is closed
     when this ends, however it ends.
     """
@@ -182,6 +187,8 @@ def transcribed(
         raise InputRejected(f"a signature of 1 to {MAX_SIGNATURE_BYTES} bytes expected")
     if me == collector:
         signatures = yield from _collect_signatures(own, me, others, digest, verify)
+        if hand_out:
+            yield from _hand_out(signatures, others)
     else:
         signatures = yield from _submit_signature(own, me, parties, collector, digest, verify)
     return Transcribed(outcome, digest, signatures)
@@ -290,16 +297,19 @@ def _verify_own_frames(
 def _collect_signatures(
     own: bytes, me: str, others: list[str], digest: bytes, verify: Verify
 ) -> Steps[dict[str, bytes]]:
-    """As the collector: check everyone's signature and send all of them to all."""
+    """As the collector: check everyone's signature."""
     signatures = {me: own}
     for party in others:
         signature = yield from receive(party, "transcript/signature", MAX_SIGNATURE_BYTES)
         _verify_signature(party, digest, signature, verify)
         signatures[party] = signature
-    bundle = _encode_signatures(signatures)
-    for party in others:
-        yield from send(party, "transcript/signatures", bundle)
     return dict(sorted(signatures.items()))
+
+
+def _hand_out(signatures: dict[str, bytes], others: list[str]) -> Steps[None]:
+    bundle = encode_signatures(signatures)
+    for party in others:
+        yield from send(party, SIGNATURES, bundle)
 
 
 def _submit_signature(
@@ -308,7 +318,7 @@ def _submit_signature(
     """As any other party: send the own signature, check everyone else's."""
     yield from send(collector, "transcript/signature", own)
     limit = len(parties) * (2 * MAX_SIGNATURE_BYTES + 100) + 2
-    bundle = yield from receive(collector, "transcript/signatures", limit)
+    bundle = yield from receive(collector, SIGNATURES, limit)
     signatures = _parse_signatures(bundle, parties, collector)
     if signatures[me] != own:
         raise ProtocolViolation(f"{collector} altered the signature of {me}")
@@ -318,7 +328,8 @@ def _submit_signature(
     return signatures
 
 
-def _encode_signatures(signatures: dict[str, bytes]) -> bytes:
+def encode_signatures(signatures: Mapping[str, bytes]) -> bytes:
+    """Write the signatures of all parties as the frame SIGNATURES has them."""
     rows = {party: signature.hex() for party, signature in signatures.items()}
     return json.dumps(rows, separators=(",", ":"), sort_keys=True).encode("ascii")
 
@@ -331,7 +342,7 @@ def _parse_signatures(payload: bytes, parties: tuple[str, ...], sender: str) -> 
         signatures = {party: bytes.fromhex(rows[party]) for party in sorted(rows)}
     except (TypeError, ValueError) as err:
         raise ProtocolViolation(f"{sender} sent a signature that is not hexadecimal") from err
-    if _encode_signatures(signatures) != payload:
+    if encode_signatures(signatures) != payload:
         raise ProtocolViolation(f"{sender} sent signatures that are not in canonical form")
     return signatures
 

@@ -262,6 +262,8 @@ class Running:
                 dids[party], digest, signature
             ),
             random_bytes=secrets.token_bytes,
+            # They are handed out once the result is stored.
+            hand_out=False,
         )
 
     def _engine(self, order: ComputationOrder) -> SpuEngine | None:

@@ -78,6 +78,8 @@ class Session:
     attempt: int = 1
     resumable: bool = False
     announced: bool = True
+    # The number of the next frame to each other party.
+    sequences: dict[str, int] = field(default_factory=dict)
     step: str = "preparing"
     sent_bytes: int = 0
     received_bytes: int = 0
@@ -320,7 +322,6 @@ class Sessions:
         session.announced = True
 
     def _drive(self, session: Session, drive: Drive) -> Transcribed:
-        sequences: dict[str, int] = {}
         answer: bytes | None = None
         sending, waiting = Stopwatch("frames sent"), Stopwatch("frames awaited")
         try:
@@ -337,8 +338,8 @@ class Sessions:
                     continue
                 session.step = f"{'send' if isinstance(step, Send) else 'wait for'} {step.name}"
                 if isinstance(step, Send):
-                    sequence = sequences.get(step.to, 0)
-                    sequences[step.to] = sequence + 1
+                    sequence = session.sequences.get(step.to, 0)
+                    session.sequences[step.to] = sequence + 1
                     with sending.running():
                         self._send(session, step, sequence)
                     answer = None

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger("dataspace.delivery")
 
 DELIVER = "deliver"
-# A peer may still be writing down what it answered a moment ago when our next message comes.
+# A peer may still be writing down what it answered a moment ago when our next message comes. Where
+# it died in between it knows of nothing, until it has asked once more after its start: so both are
+# counted from its first refusal, not from when the message was queued.
 SETTLING_S = 3.0
+COMING_BACK_S = 30.0
 
 
 class Message(Protocol):
@@ -56,6 +59,8 @@ class Delivery:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._reactions: dict[str, Reaction] = {}
+        # When a peer first refused a message that is being delivered, by process.
+        self._refused_at: dict[int, float] = {}
 
     def on(self, name: str, reaction: Reaction) -> None:
         """Register what messages queued with `reaction=name` lead to."""
@@ -112,8 +117,7 @@ class Delivery:
             body=asked["body"].encode(),
             headers={"message-id": asked["message_id"]},
         )
-        settling = time.time() - process.created_at < SETTLING_S
-        if answer.status in (404, 409) and settling:
+        if self._may_settle(process.id, answer.status):
             raise Unavailable(f"{asked['to']} does not know of this yet: {answer.reason()}")
         if 400 <= answer.status < 500 and asked["last"]:
             # Both sides may end a process at the same moment; each then refuses the other's word.
@@ -127,7 +131,20 @@ class Delivery:
             with self._node.store.transaction() as tx:
                 reaction.answered(tx, process.subject, answer, asked.get("state", ""))
 
+    def _may_settle(self, process_id: int, status: int) -> bool:
+        """Whether the peer's refusal may be one of a moment."""
+        if status not in (404, 409):
+            self._refused_at.pop(process_id, None)
+            return False
+        now = time.monotonic()
+        since = now - self._refused_at.setdefault(process_id, now)
+        if since < (COMING_BACK_S if status == 404 else SETTLING_S):
+            return True
+        del self._refused_at[process_id]
+        return False
+
     def _failed(self, tx: Session, process: Process, error: str) -> None:
+        self._refused_at.pop(process.id, None)
         reaction = self._reactions.get(process.payload["reaction"])
         if reaction is not None and reaction.refused is not None:
             reaction.refused(tx, process.subject, error)
