@@ -15,7 +15,7 @@ import structlog
 from sqlmodel import Session, col, func, select
 
 from dataspace.claims import MEMBERSHIP
-from dataspace.claims.access import issue_access, open_access
+from dataspace.claims.access import ACCESS_LIFETIME_S, issue_access, open_access
 from dataspace.claims.credentials import Credential, open_credential_jwt, read_credential
 from dataspace.claims.messages import (
     MAX_CREDENTIALS,
@@ -58,6 +58,9 @@ ISSUER_TYPE: Final = "IssuerService"
 MAX_HELD: Final = 1000
 MAX_OFFERS: Final = 100
 MAX_ASKED: Final = 1000
+# An access token that is sent still has most of its life before it.
+RIDES_S: Final = ACCESS_LIFETIME_S / 5
+MAX_RIDING: Final = 1024
 _FORMAT: Final = "vc11-sl2021/jwt"
 _ENVELOPED_FORMAT: Final = "vc20-bssl/jwt"
 
@@ -69,8 +72,23 @@ class Holder:
         self._node = node
         self._outside = outside
         self._access_key = node.derived_key("claims-access")
+        # By bearer, with the time until which it is given again. Threads may both make one.
+        self._riding: dict[str, tuple[str, float]] = {}
 
     # ---- access -----------------------------------------------------------------------------
+
+    def membership_access(self, bearer: str) -> str:
+        """An access token to our membership, as it rides in every request to `bearer`: the same one
+        for a while, so that neither side does its work anew each time."""
+        now = time.time()
+        known = self._riding.get(bearer)
+        if known is not None and now < known[1]:
+            return known[0]
+        if len(self._riding) >= MAX_RIDING:
+            self._riding.clear()
+        made = self.access_for(bearer, now=int(now))
+        self._riding[bearer] = made, now + RIDES_S
+        return made
 
     def access_for(
         self, bearer: str, scopes: Collection[Scope] = (MEMBERSHIP_SCOPE,), *, now: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from dataspace.claims.documents import describe
@@ -33,7 +32,7 @@ class Parts:
             did=node.did,
         )
         self.issuer = Issuer(node, node.operator, self.outside) if node.operator else None
-        node.peers.access_for = lambda to: self.holder.access_for(to, now=int(time.time()))
+        node.peers.access_for = self.holder.membership_access
         node.peers.presented = self.verifier.member
 
     def handlers(self) -> dict[str, Handler]:
