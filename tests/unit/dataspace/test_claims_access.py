@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 from dataspace.claims.access import ACCESS_LIFETIME_S, issue_access, open_access
-from dataspace.claims.outside import verify_endpoint
+from dataspace.claims.outside import Outside, verify_endpoint
 from dataspace.claims.scopes import MEMBERSHIP_SCOPE, Alias, Scope, entitled, parse_scopes
 from dataspace.claims.token_service import MAX_FORM_BYTES, parse_token_request
 from dataspace.errors import InputRejected, ProtocolViolation, Unauthenticated
+from dataspace.identity.addresses import AddressPolicy
+from dataspace.outbound import outbound_client
+
+from .claims_examples import HOLDER
 
 NOW = 1_790_000_000
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
@@ -146,3 +150,11 @@ def test_an_address_that_may_be_called_in_a_local_space(url: str) -> None:
 def test_other_addresses_are_not_called(url: str, local: bool) -> None:
     with pytest.raises(ProtocolViolation):
         verify_endpoint(url, local=local)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "169.254.169.254", "[::1]", "127.0.0.1"])
+def test_what_a_credential_names_inside_our_network_is_not_called(host: str) -> None:
+    with outbound_client(addresses=AddressPolicy(local=False)) as client:
+        outside = Outside(client, lambda: HOLDER, local=False)
+        with pytest.raises(ProtocolViolation, match="private network"):
+            outside.get(f"https://{host}/list")
