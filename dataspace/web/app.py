@@ -45,9 +45,9 @@ from dataspace.web.halted import Halted
 from dataspace.web.headers import SecurityHeaders
 from dataspace.web.limits import Limits
 
-# What a route takes that says nothing else: messages, and what the owner asks for. Frames and rows
-# say their own.
-MAX_BODY_BYTES = 1024 * 1024
+# What a route takes that says nothing else; above the limit of a message, so that it is the
+# protocol's own error that tells a peer of it. Frames and rows say their own.
+MAX_BODY_BYTES = 2 * 1024 * 1024
 
 DESCRIPTION = """A connector node of a trusted city data space.
 

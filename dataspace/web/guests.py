@@ -17,6 +17,7 @@ from dataspace.access.attempts import MINUTE_S, Attempts, Clock
 from dataspace.errors import Denied, Unauthenticated
 from dataspace.vaults import Guest
 from dataspace.web.access import CurrentNode, PersonCredentials
+from dataspace.web.limits import address_of
 
 SESSION_S = 15 * 60.0
 MAX_SESSIONS = 10_000
@@ -79,7 +80,7 @@ CurrentDoor = Annotated[Door, Depends(door_of)]
 
 def admit(request: Request, node: CurrentNode, door: Door, code: str) -> Guest:
     """The person whose code this is. Raises Unauthenticated, or 429 after too many failures."""
-    address = request.client.host if request.client else ""
+    address = address_of(request.scope, node.home.settings.trusted_proxies)
     if not door.attempts.allow(address):
         raise HTTPException(
             HTTPStatus.TOO_MANY_REQUESTS,

@@ -19,6 +19,7 @@ from contracts.transfer import TABLE as TRANSFER_TABLE
 from contracts.transfer import TransferState
 from dataspace.access.principal import HOME
 from dataspace.protocol.negotiations import MAX_UNASKED_OFFERS
+from dataspace.rates import MESSAGES, Limit, Rates
 from dataspace.store.tables import AgreementRow, DatasetRow
 from tests.unit.contracts.conftest import schema_faults, specification  # noqa: F401
 
@@ -298,6 +299,47 @@ def test_a_provider_cannot_bury_people_under_offers_nobody_asked_for(node: OneNo
     assert answers[-1].json()["@type"] == "ContractNegotiationError"
     waiting = [row for row in node.node.proposals.all(waiting=True) if row.offer is None]
     assert len(waiting) == MAX_UNASKED_OFFERS
+
+
+def first_request(number: int) -> bytes:
+    return dsp.ContractRequestMessage(
+        consumer_pid=f"urn:uuid:open-{number}",
+        offer=OFFER.for_message(DATASET),
+        callback_address=PEER_URL,
+    ).to_bytes()
+
+
+def test_a_consumer_has_so_many_negotiations_open_and_no_more(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.clear()
+    bounded = node.node.home.settings.model_copy(update={"max_open_negotiations": 3})
+    monkeypatch.setattr(node.node.home, "settings", bounded)
+    answers = [node.post("/negotiations/request", first_request(number)) for number in range(4)]
+    assert [one.status_code for one in answers] == [201, 201, 201, 503]
+    assert "3 of your negotiations are open here already" in answers[-1].json()["reason"][0]
+    # A repetition begins nothing, and one that has ended makes room.
+    assert node.post("/negotiations/request", first_request(0)).status_code == 201
+    pid = answers[0].json()["providerPid"]
+    ended = dsp.ContractNegotiationTerminationMessage(
+        provider_pid=pid, consumer_pid="urn:uuid:open-0"
+    )
+    assert node.post(f"/negotiations/{pid}/termination", ended.to_bytes()).status_code == 200
+    assert node.post("/negotiations/request", first_request(4)).status_code == 201
+
+
+def test_a_member_that_sends_too_much_is_refused_before_anything_is_written(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.clear()
+    monkeypatch.setattr(node.node, "rates", Rates([Limit(MESSAGES, 0.1, 1.0)]))
+    assert node.post("/negotiations/request", first_request(0)).status_code == 201
+    before = node.snapshot()
+    refused = node.post("/negotiations/request", first_request(1))
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "10"
+    assert "too many messages of yours" in refused.json()["reason"][0]
+    assert node.snapshot() == before
 
 
 def test_two_agreements_cannot_have_one_name(node: OneNode) -> None:
