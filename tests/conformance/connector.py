@@ -53,7 +53,7 @@ class KitPeers(Peers):
     def recognise(self, authorization: str | None) -> Visitor:
         if not hmac.compare_digest(authorization or "", f"Bearer {TOKEN}"):
             raise Unauthenticated("this is not the kit's token")
-        member = Member(did=KIT, kind=ParticipantKind.CONSUMER, name="conformance kit")
+        member = Member(did=KIT, kind=ParticipantKind.ENTERPRISE, name="conformance kit")
         return Visitor(member, None)
 
     def url_of(self, did: str) -> str:

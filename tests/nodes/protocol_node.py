@@ -78,7 +78,7 @@ class OnePeer(Peers):
     def recognise(self, authorization: str | None) -> Visitor:
         if authorization != TOKEN:
             raise Unauthenticated("this is not the peer's token")
-        return Visitor(Member(did=PEER, kind=ParticipantKind.CONSUMER, name="peer"), None)
+        return Visitor(Member(did=PEER, kind=ParticipantKind.ENTERPRISE, name="peer"), None)
 
 
 @dataclass
