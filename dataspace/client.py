@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, BinaryIO, Self, TypeAlias
 
 import httpx2
 
@@ -494,6 +494,15 @@ class Client:
                 # The node stops, or the line broke: the computation may well go on.
                 time.sleep(LONGEST_LOOK_S)
             _verify_in_time(path, deadline, timeout_s)
+
+    def fetch_chain(self, target: BinaryIO) -> None:
+        """Write the embedded chain's file, as it is now, into `target`. Raises ApiError."""
+        with self._http.stream("GET", "/api/chain") as answer:
+            if answer.status_code != 200:
+                answer.read()
+                raise _api_error(answer)
+            for piece in answer.iter_bytes():
+                target.write(piece)
 
     def wait_until(
         self, condition: Callable[[dict[str, Any]], bool], *, timeout_s: float = 60.0

@@ -109,6 +109,11 @@ class EmbeddedChain:
             return answers or None
         return self._answer(request)
 
+    def copy_to(self, path: Path) -> None:
+        """Write a copy of the chain's file, which nobody but its owning process can read."""
+        with self._lock:
+            self._store.copy_to(path)
+
     def close(self) -> None:
         """Let go of the file; the object is of no use afterwards."""
         with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,6 +173,11 @@ class ChainStore:
             IndexedLog(row[0], row[1], row[2], tuple(t for t in row[3:7] if t is not None), row[7])
             for row in rows
         ]
+
+    def copy_to(self, path: Path) -> None:
+        """Write a copy of the file as it is now; between two transactions only."""
+        with closing(sqlite3.connect(path)) as copy:
+            self._connection.backup(copy)
 
     def close(self) -> None:
         self._connection.close()

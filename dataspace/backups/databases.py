@@ -25,7 +25,7 @@ from dataspace.evidence import origin_of_url
 from dataspace.settings import Home
 from ledger.log import Log
 
-BUSY_TIMEOUT_S = 30.0
+BUSY_TIMEOUT_S, LOCK_TIMEOUT_S = 30.0, 1.0
 # Of a program's complaint; it may quote what it was given.
 MAX_TOLD = 300
 
@@ -61,6 +61,10 @@ def copy_sqlite(source: Path, target: Path) -> None:
             closing(sqlite3.connect(target, isolation_level=None)) as new,
         ):
             target.chmod(0o600)
+            # Having read, it has its place among the readers: `backup` would wait for ever for a
+            # lock that is not let go of.
+            old.execute("BEGIN")
+            old.execute("SELECT count(*) FROM sqlite_master").fetchone()
             old.backup(new)
             new.execute("PRAGMA journal_mode=DELETE")
             _verify_integrity(new, source.name)
@@ -68,6 +72,16 @@ def copy_sqlite(source: Path, target: Path) -> None:
         raise InputRejected(
             f"{source.name} cannot be copied: {err}", remedy="see: dataspace doctor"
         ) from err
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process has a SQLite database for itself."""
+    try:
+        with closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)) as database:
+            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        return True
+    return False
 
 
 def _verify_integrity(database: sqlite3.Connection, name: str) -> None:

@@ -33,6 +33,7 @@ from dataspace.backups.archive import ArchiveWriter
 from dataspace.backups.databases import (
     copy_sqlite,
     dump_postgresql,
+    is_locked,
     is_postgresql,
     is_sqlite,
     log_state,
@@ -42,6 +43,7 @@ from dataspace.backups.databases import (
     sqlite_path,
 )
 from dataspace.backups.manifest import LeftOut, LogState, Manifest, sign_manifest
+from dataspace.client import Client
 from dataspace.errors import InputRejected, Unavailable
 from dataspace.identity.did import did_of_url
 from dataspace.regulator import regulator_identity
@@ -136,7 +138,7 @@ def _copy_databases(home: Home, work: Path) -> _State:
     if home.settings.url is None:
         return _State()
     if home.chain_path.exists():
-        copy_sqlite(home.chain_path, work / CHAIN)
+        _copy_chain(home, work / CHAIN)
     url = home.database_url
     if is_sqlite(url):
         copy_sqlite(sqlite_path(url), work / NODE_DATABASE)
@@ -159,6 +161,19 @@ def _copy_databases(home: Home, work: Path) -> _State:
         raise InputRejected(
             "the database has no tables of a node yet", remedy="start the node once"
         ) from err
+
+
+def _copy_chain(home: Home, target: Path) -> None:
+    """The process that mines has its file for itself, so where one runs it makes the copy."""
+    if is_locked(home.chain_path):
+        fetched = target.with_name("chain-fetched")
+        fetched.touch(mode=0o600)
+        with Client.of_home(home.path) as node, fetched.open("wb") as file:
+            node.fetch_chain(file)
+        copy_sqlite(fetched, target)
+        fetched.unlink()
+    else:
+        copy_sqlite(home.chain_path, target)
 
 
 def _write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -173,7 +174,6 @@ def computation_identifiers(node: CurrentNode, computation: str) -> StreamingRes
     if row.attachment is None or not path.is_file():
         raise NotFound("this computation has no long result", remedy="its value holds all there is")
 
-
     def opened() -> Iterator[bytes]:
         with node.rows.opened(path, result_name(row.id)) as reading:
             yield from pieces(reading)
@@ -226,6 +226,27 @@ def rotate_log_key(node: CurrentNode) -> dict[str, str]:
     """Give the log a new key; `rotating` in the status tells when the chain has it."""
     node.rotation.begin()
     return {"status": "rotating"}
+
+
+@router.get("/chain", dependencies=[Needs(Permission.STATUS_READ)])
+def chain_file(node: CurrentNode) -> StreamingResponse:
+    """The embedded chain's file as it is now, for a backup: only the process that mines can read
+    it. What is in it is public."""
+    if node.chain is None:
+        raise NotFound("this node runs no embedded chain")
+    # Without a name once it is open: gone with the answer, however that ends.
+    path = node.home.path / f".chain-{secrets.token_hex(8)}"
+    try:
+        node.chain.copy_to(path)
+        file = path.open("rb")
+    finally:
+        path.unlink(missing_ok=True)
+
+    def content() -> Iterator[bytes]:
+        with file:
+            yield from pieces(file)
+
+    return StreamingResponse(content(), media_type="application/vnd.sqlite3")
 
 
 @router.post("/invitations", status_code=201, dependencies=[Needs(Permission.MEMBER_INVITE)])
