@@ -76,7 +76,8 @@ class Verifier:
         self._status = StatusLists(outside, resolver.key, clock)
         self._schemas = Schemas(outside)
         self._queries = threading.BoundedSemaphore(MAX_QUERIES)
-        self._members: dict[tuple[str, str], tuple[Member, float]] = {}
+        # The membership credential that was shown, and until when it is taken as shown.
+        self._shown: dict[tuple[str, str], tuple[Credential, float]] = {}
         self._lock = threading.Lock()
 
     def member(self, claims: Claims) -> Member:
@@ -92,24 +93,29 @@ class Verifier:
         name = claims.did, sha256(claims.access.encode()).hexdigest()
         now = self._clock()
         with self._lock:
-            remembered = self._members.get(name)
+            remembered = self._shown.get(name)
         if remembered is not None and now < remembered[1]:
-            return remembered[0]
+            # What the operator's lists say of it is looked at each time.
+            return self._member_by(remembered[0])
         if not self._queries.acquire(blocking=False):
             raise Unavailable("too many credential services are being asked", remedy="try again")
         try:
-            member, until = self._asked(claims.did, claims.access, now)
+            credential = self._asked(claims.did, claims.access, now)
+            member = self._member_by(credential)
         except (ProtocolViolation, contracts.errors.ProtocolViolation) as err:
             raise Unauthenticated(str(err), remedy=_NO_CREDENTIAL) from err
         finally:
             self._queries.release()
+        ends = credential.expires_at
+        until = now + REMEMBERED_S if ends is None else min(now + REMEMBERED_S, ends)
         with self._lock:
-            if len(self._members) >= MAX_REMEMBERED:
-                self._members.clear()
-            self._members[name] = member, until
+            if len(self._shown) >= MAX_REMEMBERED:
+                self._shown.clear()
+            self._shown[name] = credential, until
         return member
 
-    def _asked(self, holder: str, access: str, now: float) -> tuple[Member, float]:
+    def _asked(self, holder: str, access: str, now: float) -> Credential:
+        """The membership credential that `holder` shows, of an issuer that is trusted here."""
         endpoint = self._resolver.service(holder, SERVICE_TYPE)
         query = PresentationQueryMessage(scope=(str(MEMBERSHIP_SCOPE),))
         url = f"{endpoint}/presentations/query"
@@ -129,21 +135,16 @@ class Verifier:
         for credential in credentials:
             self._status.verify(credential)
             self._schemas.verify(credential)
-        return self._member(credentials, now)
-
-    def _member(self, credentials: tuple[Credential, ...], now: float) -> tuple[Member, float]:
-        operator = self._trust.operator()
-        until = now + REMEMBERED_S
+        trusted = {self._trust.operator(), *self._trust.others}
         for credential in credentials:
-            if MEMBERSHIP not in credential.types:
-                continue
-            ends = credential.expires_at
-            counts_until = until if ends is None else min(until, ends)
-            if credential.issuer == operator:
-                return self._trust.of_operator(credential.subject, credential.jwt), counts_until
-            if credential.issuer in self._trust.others:
-                return member_of(credential), counts_until
+            if MEMBERSHIP in credential.types and credential.issuer in trusted:
+                return credential
         raise ProtocolViolation(f"no {MEMBERSHIP} of an issuer that is trusted here was shown")
+
+    def _member_by(self, credential: Credential) -> Member:
+        if credential.issuer == self._trust.operator():
+            return self._trust.of_operator(credential.subject, credential.jwt)
+        return member_of(credential)
 
 
 def member_of(credential: Credential) -> Member:
