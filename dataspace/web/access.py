@@ -261,7 +261,9 @@ def member(request: Request, node: CurrentNode, _: MemberCredentials) -> Member:
 
 def holder(request: Request, node: CurrentNode, _: MemberCredentials) -> str:
     """A DID, proved by a token; its holder need not be a member."""
-    return node.peers.authenticate_did(request.headers.get("authorization"))
+    did = node.peers.authenticate_did(request.headers.get("authorization"))
+    node.rates.take(MESSAGES, did)
+    return did
 
 
 def regulator(caller: Annotated[Member, Depends(member)]) -> Member:

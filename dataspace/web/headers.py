@@ -24,7 +24,7 @@ ALWAYS: Final[Mapping[str, str]] = {
     "cross-origin-resource-policy": "same-origin",
 }
 # What is there is its owner's, a member's or a person's, and stays in no cache on the way.
-NOT_STORED: Final = ("/api", "/me", "/dsp", "/compute", "/data", "/operator")
+NOT_STORED: Final = ("/api", "/me", "/dsp", "/compute", "/data", "/operator", "/claims")
 
 
 class SecurityHeaders:
