@@ -10,6 +10,7 @@ SUBJECTS: Final[Mapping[str, str]] = {
     "transfer-step": "transfer",
     "move-rows": "transfer",
     "run-computation": "computation",
+    "hand-out-signatures": "computation",
     "expire-computation": "computation",
     "gather-providers": "computation",
     "negotiation-step": "negotiation",

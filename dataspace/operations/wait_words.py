@@ -88,6 +88,12 @@ KINDS: Final[Mapping[str, KindWords]] = MappingProxyType(
             (_LOG,),
             (Act("order it again"),),
         ),
+        "hand-out-signatures": KindWords(
+            "Handing the signatures of a computation to a provider",
+            On.PEER,
+            (_PEER_UP,),
+            (Act("nothing; the result is here, and the provider's part has failed without them"),),
+        ),
         "expire-computation": KindWords("Ending an order whose time is over", On.TIME, (), (_LOG,)),
         "gather-providers": KindWords(
             "Waiting for providers that a computation can do without", On.TIME, (), (_LOG,)
