@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from sqlmodel import col, delete
+from sqlalchemy import ColumnElement, delete, inspect, select, tuple_
+from sqlmodel import SQLModel, and_, col
 
 from dataspace.processes import Handler, Later, Process, is_kept, schedule
 from dataspace.store.engine import Store
@@ -18,6 +19,10 @@ KEEP_ANSWERS_S = 7 * 86400.0
 REPLAY_MARGIN_S = 3600.0
 # Finished work is kept a while for whoever asks why something happened.
 KEEP_DONE_S = 7 * 86400.0
+# What could not be done is looked into by a person, who may be away.
+KEEP_FAILED_S = 90 * 86400.0
+# A transaction holds up every other one of the node, so that each removes only so many rows.
+MAX_ROWS_A_TURN = 2000
 FOR_EVER_S = 100 * 365 * 86400.0
 
 
@@ -37,13 +42,21 @@ class Tidying:
 
     def _tidy(self, _: Process) -> Later:
         now = time.time()
-        with self._store.transaction() as tx:
-            forgotten = now - REPLAY_MARGIN_S
-            tx.exec(delete(ReplayRow).where(col(ReplayRow.expires_at) < forgotten))
-            tx.exec(delete(ReceivedRow).where(col(ReceivedRow.received_at) < now - KEEP_ANSWERS_S))
-            tx.exec(
-                delete(ProcessRow).where(
-                    col(ProcessRow.state) == "done", col(ProcessRow.created_at) < now - KEEP_DONE_S
-                )
-            )
+        created = col(ProcessRow.created_at)
+        old: tuple[tuple[type[SQLModel], ColumnElement[bool]], ...] = (
+            (ReplayRow, col(ReplayRow.expires_at) < now - REPLAY_MARGIN_S),
+            (ReceivedRow, col(ReceivedRow.received_at) < now - KEEP_ANSWERS_S),
+            (ProcessRow, and_(col(ProcessRow.state) == "done", created < now - KEEP_DONE_S)),
+            (ProcessRow, and_(col(ProcessRow.state) == "failed", created < now - KEEP_FAILED_S)),
+        )
+        for table, condition in old:
+            while self._forget(table, condition) == MAX_ROWS_A_TURN:
+                pass
         return Later(EVERY_S)
+
+    def _forget(self, table: type[SQLModel], condition: ColumnElement[bool]) -> int:
+        """Remove some of the rows that meet the condition; how many it were."""
+        key = [*inspect(table).primary_key]
+        some = select(*key).where(condition).limit(MAX_ROWS_A_TURN)
+        with self._store.transaction() as tx:
+            return tx.exec(delete(table).where(tuple_(*key).in_(some))).rowcount
