@@ -27,6 +27,7 @@ from dataspace.computing.deciding import DECIDE
 from dataspace.errors import Denied, InputRejected, NotFound
 from dataspace.identity.tokens import Member
 from dataspace.kinds import Right, verify_right
+from dataspace.operations.tracing import record
 from dataspace.processes import Handler, schedule
 from dataspace.protocol import BASE, verify_pids
 from dataspace.protocol.delivery import Reaction
@@ -335,6 +336,7 @@ class Transfers:
         row.state, row.updated_at = state, time.time()
         tx.add(row)
         if state in TERMINAL:
+            record("transfer", row.created_at, role=row.role, outcome=state.value)
             self._node.data_plane.forget(row)
 
     def _send(self, tx: Session, row: TransferRow, path: str, message: dsp.Document) -> None:

@@ -113,7 +113,7 @@ def test_one_trace_holds_the_spans_of_every_party(traced: Traced, agreements: li
     assert result.value["count"] == 400
     dids = {name: traced.node(name).did for name in (*PROVIDERS, "institute")}
     wanted = {
-        "institute": {"POST", "deliver", "run-computation", "session", "frames awaited"},
+        "institute": {"POST", "deliver", "run-computation", "session", "transfer"},
         "bureau": {"decide-transfer", "decision", "session", "read source", "frames sent"},
         "insurer": {"decide-transfer", "decision", "session", "read source", "disclosure"},
     }
