@@ -191,3 +191,9 @@ def test_one_address_has_a_part_of_all_connections(monkeypatch: pytest.MonkeyPat
             again.sendall(ask)
             again.recv(65536)
     assert not protocol.by_address
+
+
+def test_the_route_of_rows_ends_a_slow_push_before_the_connection_does() -> None:
+    from dataspace.protocol.data_plane import MOVE_S
+
+    assert connections.ROWS_S > MOVE_S
