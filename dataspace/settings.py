@@ -103,9 +103,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DATASPACE_", extra="forbid", frozen=True)
 
-    name: str = Field(
-        min_length=1, max_length=200, description="what people call the participant"
-    )
+    name: str = Field(min_length=1, max_length=200, description="what people call the participant")
     kind: ParticipantKind = Field(
         description="what it is in the space: operator, government, enterprise, personal, "
         "consumer or regulator"
@@ -446,6 +444,10 @@ class Home:
     def api_key(self) -> str:
         """The owner's key to this node's own API."""
         return read_secret(self.path / "keys" / "api.key")
+
+    def replace_api_key(self) -> None:
+        """Write a new one; the node that runs keeps the old one until it is started again."""
+        write_secret(self.path / "keys" / "api.key", secrets.token_urlsafe(32))
 
     @property
     def _invitation_path(self) -> Path:

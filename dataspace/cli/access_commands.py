@@ -10,6 +10,7 @@ import typer
 from dataspace.access.permissions import Role
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
+from dataspace.settings import Home
 
 app = typer.Typer(
     help="Who may use this node: keys, acts, what needs a second person.", no_args_is_help=True
@@ -77,6 +78,15 @@ def revoke(
     with Client.of_home(home) as node:
         found = node.call("POST", f"/api/access/keys/{key}/revocation")
     show(found, as_json, lambda: _print_key(found))
+
+
+@key_app.command("replace-home")
+@reported
+def replace_home(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
+    """Put a new key into the home's keys/api.key. It counts once the node is started again."""
+    Home(home).replace_api_key()
+    done = {"replaced": "keys/api.key", "counts": "once the node is started again"}
+    show(done, as_json, lambda: say("keys/api.key is new; start the node again, and it counts"))
 
 
 @app.command("self")
@@ -153,7 +163,14 @@ def approve(request: RequestArgument, home: HomeOption = HOME, as_json: JsonOpti
     """Approve what another person asked for. It is done at once; what is printed is its answer."""
     with Client.of_home(home) as node:
         found = node.call("POST", f"/api/access/requests/{request}/approval")
-    show(found, as_json, lambda: say(request, head="done", style="green"))
+
+    def render() -> None:
+        say(request, head="done", style="green")
+        if "key" in found:
+            # A key that was asked for: it is shown this once, and now to you.
+            say(found["key"], head="key")
+
+    show(found, as_json, render)
 
 
 @app.command()

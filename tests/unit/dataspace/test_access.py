@@ -426,5 +426,8 @@ def test_the_commands_make_use_and_end_keys_and_show_acts(
     assert commands("access", "approve", request["id"]).exit_code == 0
     assert house.rows(DatasetRow)[0].withdrawn_at is not None
     assert "revoked" in commands("access", "key", "revoke", str(id_of(key))).stdout
+    before = house.node.home.api_key()
+    assert commands("access", "key", "replace-home").exit_code == 0
+    assert house.node.home.api_key() != before
     monkeypatch.setenv("DATASPACE_API_KEY", key)
     assert commands("access", "self").exit_code == 1
