@@ -78,6 +78,10 @@ class TokenSpent(Unauthenticated):
     """The token was used before: it is replayed, or its request came twice on its way."""
 
 
+class TokenUntimely(Unauthenticated):
+    """The token's time, or its credential's, has not come or is over: a clock may be wrong."""
+
+
 class SessionClosed(NodeError):
     """A frame for a computation that has already ended here."""
 

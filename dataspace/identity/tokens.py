@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
 
-from dataspace.errors import Unauthenticated
+from dataspace.errors import TokenUntimely, Unauthenticated
 from dataspace.identity.keys import (
     READ_NAMES,
     PrivateKey,
@@ -282,13 +282,13 @@ def _verify_times(claims: dict[str, object], now: int, what: str, remedy: str) -
     if not isinstance(issued_at, int) or not isinstance(expires_at, int):
         raise Unauthenticated(f"the {what} has no iat or no exp")
     if expires_at <= now - CLOCK_SKEW_S:
-        raise Unauthenticated(f"the {what} expired {now - expires_at} seconds ago", remedy=remedy)
+        raise TokenUntimely(f"the {what} expired {now - expires_at} seconds ago", remedy=remedy)
     if issued_at > now + CLOCK_SKEW_S:
-        raise Unauthenticated(
+        raise TokenUntimely(
             f"the {what} was issued {issued_at - now} seconds in the future",
             remedy="set both nodes' clocks",
         )
     begins_at = claims.get("nbf", issued_at)
     if not isinstance(begins_at, int) or begins_at > now + CLOCK_SKEW_S:
-        raise Unauthenticated(f"the {what} is not valid yet", remedy="set both nodes' clocks")
+        raise TokenUntimely(f"the {what} is not valid yet", remedy="set both nodes' clocks")
     return expires_at

@@ -117,6 +117,9 @@ class Delivery:
             body=asked["body"].encode(),
             headers={"message-id": asked["message_id"]},
         )
+        if answer.status == 401:
+            # Its clock or ours may be wrong: that is set right, and the process goes on.
+            raise Unavailable(f"{asked['to']} does not take our token: {answer.reason()}")
         if self._may_settle(process.id, answer.status):
             raise Unavailable(f"{asked['to']} does not know of this yet: {answer.reason()}")
         if 400 <= answer.status < 500 and asked["last"]:

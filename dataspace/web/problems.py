@@ -55,6 +55,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
 # "If the client is not authorized, the provider MUST return 404" (Dataspace Protocol 2025-1, HTTPS
 # bindings of negotiation and transfer): whoever may not see a process learns of none.
 HIDDEN = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+TELLING = (errors.TokenSpent, errors.TokenUntimely)
 # A name longer than any process has (`contracts.odrl.Text`) cannot be given back in an error.
 MAX_PID_LETTERS = 2048
 DEFAULT_REMEDY: Mapping[HTTPStatus, str] = {
@@ -93,9 +94,9 @@ def _answer(request: Request, err: Exception) -> Response:
         headers["retry-after"] = str(math.ceil(err.after_s))
     if status is HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
-    if isinstance(err, errors.TokenSpent) and request.url.path.startswith("/dsp/"):
-        # Told before any process is looked for, so that it says nothing of one; who sent it once
-        # and whose gateway sent it twice has to learn that a fresh token will do.
+    if isinstance(err, TELLING) and request.url.path.startswith("/dsp/"):
+        # Told before any process is looked for, so that it says nothing of one. Whose gateway sent
+        # a request twice, or whose clock is wrong, has to learn that another token will do.
         return _protocol_error(request, status, str(err), headers, hidden=frozenset())
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = "1"
