@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from dataspace.identity.did import Resolver
 from dataspace.node import Node
 from dataspace.peers import Visitor
 from dataspace.protocol import Behaviour
-from dataspace.settings import Home, create_home
+from dataspace.settings import Home, ParticipantKind, create_home
 from dataspace.store.engine import Store
 from dataspace.store.tables import DatasetRow, NegotiationRow, ProcessRow
 from dataspace.web.app import create_app
@@ -80,7 +80,8 @@ class Townsfolk(Neighbours):
         visitor = super().recognise(authorization)
         # Whoever was authenticated by a real token is known.
         self.resolver.keys(visitor.member.did)
-        return visitor
+        # Each side gives and takes, which not every kind of participant may.
+        return replace(visitor, member=replace(visitor.member, kind=ParticipantKind.ENTERPRISE))
 
     def send(self, method: str, url: str, *, to: str, **sent: Any) -> Any:
         if self._store.dead.is_set():  # type: ignore[attr-defined]
