@@ -8,6 +8,9 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
+# A count that goes on for as long as the node lives; SQLite's only integer has 64 bits.
+_LONG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     op.create_table(
@@ -28,7 +31,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "act",
-        sa.Column("log_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("log_index", _LONG, autoincrement=False, nullable=False),
         sa.Column("record", sa.JSON(), nullable=False),
         sa.Column("salt", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("log_index", name=op.f("pk_act")),
