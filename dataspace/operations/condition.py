@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("dataspace.condition")
 
 CHAIN_EVERY_S: Final = 15.0
+STOP_S: Final = 2.0
 MEGABYTE: Final = 1024 * 1024
 
 
@@ -69,7 +70,8 @@ class Condition:
     def stop(self) -> None:
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(CHAIN_EVERY_S)
+            # A chain that hangs must not hold up the end; the thread ends with the process.
+            self._thread.join(STOP_S)
 
     def live(self) -> bool:
         """Whether every thread of the process engine works."""
