@@ -22,13 +22,17 @@ _LONG = (
 )
 
 
+def _long() -> sa.types.TypeEngine[int]:
+    return sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
 def upgrade() -> None:
     op.create_table(
         "replica",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("life", sa.String(), nullable=False),
         sa.Column("address", sa.String(), nullable=False),
-        sa.Column("beats", sa.BigInteger(), nullable=False),
+        sa.Column("beats", _long(), nullable=False),
         sa.Column("draining", sa.Boolean(), nullable=False),
         sa.Column("started_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_replica")),
