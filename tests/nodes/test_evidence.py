@@ -214,7 +214,8 @@ def test_a_new_log_key_is_recorded_in_the_log_and_on_the_chain(
         open_entry(sealed.body, sealed.salt, sealed.commitment).type.value
         for sealed in map(SealedEntry.parse, provider.client.call("GET", "/api/log"))
     ]
-    assert types[-2:] == ["key_rotated", "key_rotated"]
+    # Who asked for it is recorded with the first of them.
+    assert types[-3:] == ["key_rotated", "administered", "key_rotated"]
     # What was proved under the old key stays proved, because it was anchored before.
     made = dataspace("log", "prove", 0, "--out", tmp_path, "--home", provider.home.path, "--json")
     paths = json.loads(made.stdout)
