@@ -160,7 +160,8 @@ def read_jwk(written: object) -> VerificationKey | None:
     judge. Raises ProtocolViolation for a malformed one."""
     if not isinstance(written, dict):
         return None
-    if written.get("crv") not in {suite.curve for suite in SUITES.values()}:
+    # A list, as what a stranger wrote there may have no hash.
+    if written.get("crv") not in [suite.curve for suite in SUITES.values()]:
         return None
     try:
         # A private part that somebody published by mistake is not taken along.
