@@ -222,6 +222,7 @@ class Node:
         Where the log was rewound nothing is resumed: the node only tells so.
         """
         if not self.rewind.begin(self.engine.stop):
+            self.condition.start()
             return
         self.running.recover()
         self.transfers.recover()
