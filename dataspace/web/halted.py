@@ -14,7 +14,15 @@ from dataspace.web.limits import Refuse
 
 # A founder's chain goes on: the others anchor in it, and it is what says that the log was rewound.
 READ: Final = ("/tlog/", "/.well-known/", "/operator/space", "/health", "/ready", "/metrics")
-OWNERS: Final = ("/api/status", "/api/readiness", "/api/why", "/api/log", "/api/processes")
+OWNERS: Final = (
+    "/api/status",
+    "/api/readiness",
+    "/api/why",
+    "/api/log",
+    "/api/processes",
+    "/api/computations",
+    "/api/chain",
+)
 ALWAYS: Final = ("/chain",)
 
 

@@ -78,6 +78,8 @@ def test_a_halted_log_takes_no_entry_and_signs_nothing(node: Node) -> None:
     ("method", "path", "allowed"),
     [
         ("GET", "/api/status", True),
+        ("GET", "/api/computations", True),
+        ("POST", "/api/computations", False),
         ("GET", "/tlog/checkpoint", True),
         ("GET", "/.well-known/did.json", True),
         ("POST", "/chain", True),
