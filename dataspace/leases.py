@@ -107,6 +107,40 @@ _LOST = (
 )
 
 
+# Clocks of replicas differ by this much at most; what is from further ahead, a wrong one wrote.
+CLOCKS_DIFFER_S = 60.0
+_NOW = bindparam("now")
+_FROM_THE_FUTURE = (
+    update(_ROWS)
+    .where(_IS_READY, _ROWS.c.created_at > _NOW + CLOCKS_DIFFER_S)
+    .values(
+        due_at=_NOW + (_ROWS.c.due_at - _ROWS.c.created_at),
+        give_up_at=_NOW + (_ROWS.c.give_up_at - _ROWS.c.created_at),
+        created_at=_NOW,
+    )
+)
+_TRIED_AND_FAR = (
+    update(_ROWS)
+    .where(
+        _IS_READY,
+        _ROWS.c.last_error.is_not(None),
+        _ROWS.c.lease_until == 0.0,
+        _ROWS.c.due_at > _NOW + CLOCKS_DIFFER_S,
+    )
+    .values(due_at=_NOW)
+)
+
+
+def set_right(database: Connection, now: float) -> None:
+    """After a wall clock that was ahead: what was written by it waits no longer than it was to.
+
+    What was tried and is due later than any back-off is called once; where it had asked to be
+    called that late, it asks again.
+    """
+    database.execute(_FROM_THE_FUTURE, {"now": now})
+    database.execute(_TRIED_AND_FAR, {"now": now})
+
+
 def due_rows(
     database: Connection,
     now: float,

@@ -17,6 +17,7 @@ failed, after `on_failure` had its chance to tell the state that waits for it.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -34,6 +35,7 @@ from sqlmodel import Session, select
 
 from dataspace.errors import SHOWN, NodeError, Unavailable
 from dataspace.leases import (
+    CLOCKS_DIFFER_S,
     LEASE_S,
     MAX_CANDIDATES,
     Outcome,
@@ -42,6 +44,7 @@ from dataspace.leases import (
     lease,
     next_due_at,
     renew,
+    set_right,
     write_outcomes,
 )
 from dataspace.operations.figures import Figures
@@ -253,6 +256,8 @@ class ProcessEngine:
         # What is leased here and has no outcome written yet: ids and the fence of each.
         self._in_hand: dict[int, int] = {}
         self._renewed_at = time.monotonic()
+        # An earlier life may have had a wrong clock, so the first turn looks too.
+        self._ahead_s = math.inf
         store.on_scheduled(self.wake)
 
     def start(self) -> None:
@@ -351,9 +356,14 @@ class ProcessEngine:
             "mine": [self._me] if self._draining else ["", self._me],
         }
         renewing = time.monotonic() - self._renewed_at > RENEW_S
+        # How far the wall clock is ahead of the one that nobody sets.
+        ahead_s = now - time.monotonic()
+        set_back = ahead_s < self._ahead_s - CLOCKS_DIFFER_S
         with self._store.transaction() as tx:
             database = tx.connection()
             write_outcomes(database, outcomes)
+            if set_back:
+                set_right(database, now)
             if renewing:
                 self._renew(database, now, outcomes)
             found = due_rows(database, now, **asked)
@@ -366,6 +376,7 @@ class ProcessEngine:
                 ids = [process.id for _, process in leased]
                 lease(database, ids, by=self._me, now=now)
             following = next_due_at(database, now)
+        self._ahead_s = ahead_s
         if renewing:
             self._renewed_at = time.monotonic()
         # Not before the leases are written: room that a failed commit took would be lost.

@@ -17,6 +17,7 @@ from dataspace.leases import (
     Outcome,
     lease,
     renew,
+    set_right,
     write_outcomes,
 )
 from dataspace.processes import (
@@ -384,3 +385,41 @@ def test_work_that_comes_again_by_itself_is_known_while_it_is_in_hand(store: Sto
         lease(tx.connection(), [row.id or 0], by="a", now=time.time())
         assert is_kept(tx, "work", "one")
         assert not is_scheduled(tx, "work", "one")
+
+
+def test_what_a_clock_that_was_ahead_has_written_waits_no_longer_than_it_was_to(
+    store: Store,
+) -> None:
+    now, ahead_s = time.time(), 7200.0
+    with store.transaction() as tx:
+        for subject in ("new", "tried", "planned"):
+            schedule(tx, "work", subject, after_s=5.0)
+        tx.flush()
+        new, tried, planned = tx.exec(select(ProcessRow).order_by(ProcessRow.id)).all()  # type: ignore[arg-type]
+        new.created_at += ahead_s
+        new.due_at += ahead_s
+        new.give_up_at += ahead_s
+        tried.due_at, tried.last_error = now + ahead_s, "its peer was away"
+        planned.due_at = now + ahead_s
+        for row in (new, tried, planned):
+            tx.add(row)
+        tx.flush()
+        set_right(tx.connection(), now)
+    new, tried, planned = rows(store)
+    assert new.due_at - now == pytest.approx(5.0, abs=1.0)
+    assert new.give_up_at - now == pytest.approx(605.0, abs=1.0)
+    assert tried.due_at == now
+    # What was meant to wait that long does.
+    assert planned.due_at == now + ahead_s
+
+
+def test_an_engine_sets_right_at_its_start_what_was_tried_by_a_wrong_clock(store: Store) -> None:
+    with store.transaction() as tx:
+        schedule(tx, "work", "one")
+        tx.flush()
+        row = tx.exec(select(ProcessRow)).one()
+        row.due_at, row.last_error = row.due_at + 7200.0, "its peer was away"
+        tx.add(row)
+    recorder = Recorder(expected=1)
+    run(store, {"work": Handler(recorder)}, recorder.done)
+    assert recorder.seen == ["one"]
