@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -30,7 +31,10 @@ from dataspace.store.engine import Store
 from dataspace.store.tables import DatasetRow, NegotiationRow, ProcessRow
 from dataspace.web.app import create_app
 
-from .transfer_nodes import CONSUMER_URL, DATASET, NAME, PROVIDER_URL, SOON_S, Neighbours
+from .transfer_nodes import CONSUMER_URL, DATASET, NAME, PROVIDER_URL, Neighbours
+
+# A party that meets an ended computation waits half a minute to hear why it ended.
+PATIENCE_S = 60.0
 
 
 class Dead(BaseException):
@@ -107,7 +111,7 @@ class _Door:
             raise Unavailable("nobody is there")
         try:
             answer = call(life.client)
-        except Dead:
+        except (Dead, CancelledError):
             raise Unavailable("the connection broke") from None
         if life.store.dead.is_set():
             raise Unavailable("the connection broke")
@@ -192,7 +196,7 @@ class Couple:
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Until it holds; whoever dies meanwhile is started again."""
-        deadline = time.monotonic() + SOON_S
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             self.revive_the_dead()
             try:
