@@ -109,7 +109,7 @@ _LOST = (
 
 # Clocks of replicas differ by this much at most; what is from further ahead, a wrong one wrote.
 CLOCKS_DIFFER_S = 60.0
-_NOW = bindparam("now")
+_NOW: Any = bindparam("now")
 _FROM_THE_FUTURE = (
     update(_ROWS)
     .where(_IS_READY, _ROWS.c.created_at > _NOW + CLOCKS_DIFFER_S)
