@@ -88,6 +88,8 @@ class ParquetFile(LocalFile):
     def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with self._open() as file:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
+                # Arrow takes any bytes for text until somebody looks at them.
+                batch.validate(full=True)
                 yield batch.select(list(columns))
 
     @contextmanager

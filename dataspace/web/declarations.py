@@ -105,6 +105,19 @@ PROBLEM_SCHEMA: Mapping[str, Any] = MappingProxyType(
 )
 
 
+# The Dataspace Protocol has an error message of its own for each of its parts.
+PROTOCOL_ERROR: Mapping[str, Any] = MappingProxyType(
+    {
+        "description": "CatalogError, ContractNegotiationError or TransferError",
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "required": ["@context", "@type", "code", "reason"]}
+            }
+        },
+    }
+)
+
+
 def describe_access(app: FastAPI) -> None:
     """Have the OpenAPI document say of every route whom it is for, what it needs, and how it
     refuses. Raises Undeclared for a route that says nothing."""
@@ -138,7 +151,12 @@ def _describe(operation: dict[str, Any], declared: Declaration, path: str) -> No
     answers = operation.setdefault("responses", {})
     # What comes is checked against its model, and answered as everything else that is refused.
     if answers.pop("422", None) is not None:
-        answers.setdefault("400", _problem("what was sent is not what is expected here"))
+        refused = _problem("what was sent is not what is expected here")
+        answers.setdefault("400", dict(PROTOCOL_ERROR) if path.startswith("/dsp/") else refused)
+    # Whatever else is wrong, such as what is not there, is told in one form.
+    answers.setdefault(
+        "default", dict(PROTOCOL_ERROR) if path.startswith("/dsp/") else _problem("refused")
+    )
     if scheme is None:
         return
     if declared.permission is not None:

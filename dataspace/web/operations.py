@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from dataspace.access.permissions import Caller, Permission
 from dataspace.operations.why import why
@@ -16,7 +16,12 @@ router = APIRouter()
 ProcessId = Annotated[str, Path(min_length=1, max_length=512)]
 
 
-@router.get("/health", tags=["discovery"], dependencies=[For(Caller.ANYBODY)])
+NOT_NOW: dict[int | str, dict[str, Any]] = {
+    503: {"description": "not now", "model": dict[str, Any]}
+}
+
+
+@router.get("/health", tags=["discovery"], responses=NOT_NOW, dependencies=[For(Caller.ANYBODY)])
 async def health(node: CurrentNode) -> JSONResponse:
     """Whether the node lives: it answers and its workers work. 503 where it should be started
     again."""
@@ -25,7 +30,7 @@ async def health(node: CurrentNode) -> JSONResponse:
     return JSONResponse(body, 200 if live else 503)
 
 
-@router.get("/ready", tags=["discovery"], dependencies=[For(Caller.ANYBODY)])
+@router.get("/ready", tags=["discovery"], responses=NOT_NOW, dependencies=[For(Caller.ANYBODY)])
 def ready(node: CurrentNode) -> JSONResponse:
     """Whether the node should be given work: 200 or 503. Why not is told at /api/readiness."""
     is_ready = not node.condition.unready()
@@ -44,7 +49,13 @@ def readiness(node: CurrentNode) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics", tags=["owner's API"], dependencies=[Needs(Permission.METRICS_READ)])
+@router.get(
+    "/metrics",
+    tags=["owner's API"],
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"application/openmetrics-text": {}}}},
+    dependencies=[Needs(Permission.METRICS_READ)],
+)
 def metrics(node: CurrentNode, request: Request) -> Response:
     """The node's metrics, in Prometheus' text format or as OpenMetrics. A scraper that should have
     no key of the node uses the port of its own (`metrics_port`)."""

@@ -68,10 +68,14 @@ def version() -> Response:
     )
 
 
-@well_known.get(urlsplit(CONTEXT_URL).path)
-def json_ld_context() -> JSONResponse:
+class _JsonLd(JSONResponse):
+    media_type = "application/ld+json"
+
+
+@well_known.get(urlsplit(CONTEXT_URL).path, response_class=_JsonLd)
+def json_ld_context() -> _JsonLd:
     """The JSON-LD context of this space's own terms."""
-    return JSONResponse(context_document(), media_type="application/ld+json")
+    return _JsonLd(context_document())
 
 
 @well_known.get("/.well-known/did.json")

@@ -58,7 +58,12 @@ async def _witness_body(request: Request) -> bytes:
     return await request.body()
 
 
-@router.post("/witness/add-checkpoint", dependencies=[For(Caller.ANYBODY)])
+@router.post(
+    "/witness/add-checkpoint",
+    response_class=PlainTextResponse,
+    responses={"default": {"description": "why not", "content": {"text/plain": {}}}},
+    dependencies=[For(Caller.ANYBODY)],
+)
 def add_checkpoint(node: CurrentNode, body: Annotated[bytes, Depends(_witness_body)]) -> Response:
     """Cosign another log's checkpoint (C2SP tlog-witness)."""
     answer = node.witnessing.add_checkpoint(body)

@@ -53,7 +53,9 @@ def mutated(rng: random.Random, body: Body) -> bytes:
         return spoiled(rng, body)
     changed = copy.deepcopy(body)
     for _ in range(rng.randint(1, 3)):
-        _change(rng, *rng.choice(list(_places(changed))))
+        places = list(_places(changed))
+        if places:
+            _change(rng, *rng.choice(places))
     return json.dumps(changed).encode()
 
 
