@@ -273,7 +273,7 @@ class Sessions:
             log.exception("a session's end could not be stored", order=session.order_id)
 
     def _play(self, session: Session, course: Course) -> Transcribed | Exception:
-        end: Transcribed | Exception
+        end: Transcribed | Exception = SessionClosed("its thread was ended")
         try:
             self._announce(session)
             end = self._drive(session, course.start())
