@@ -98,6 +98,8 @@ def test_a_revocation_is_learnt_of_once_the_list_is_fetched_again() -> None:
         (_list(encodedList="u"), "status list"),
         (_list(type="Something"), "status list"),
     ],
+    # Not by what was signed, which is another text in each process.
+    ids=["another's", "unsigned", "no text", "another purpose", "empty", "another type"],
 )
 def test_a_list_that_proves_nothing_makes_no_credential_good(body: bytes, reason: str) -> None:
     with pytest.raises(ProtocolViolation, match=reason):
