@@ -273,7 +273,7 @@ def _pictures(space: FaultySpace, data: city.Data) -> dict[str, Picture]:
 
 def _audited(space: FaultySpace) -> list[Finding]:
     report = audit_space(*space.chain(), (), space.regulator, policy=AuditPolicy())
-    return [Finding("audit", one.origin, f"{one.kind}: {one.sentence}") for one in report.findings]
+    return [Finding("audit", one.origin, f"{one.code}: {one.sentence}") for one in report.findings]
 
 
 def _summary(told: Told) -> None:

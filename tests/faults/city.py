@@ -90,8 +90,8 @@ def make(directory: Path, seed: int, people: int = 300) -> Data:
     return data
 
 
-def write_consents(data: Data, recipient: str) -> None:
-    """Everybody in the trust's records allows every column to the consumer."""
+def write_consents(data: Data, *recipients: str) -> None:
+    """Everybody in the trust's records allows every column to these consumers."""
     now = datetime.now(UTC)
     with data.consents.open("w", encoding="utf-8") as target:
         for number, (person, _, _) in enumerate(data.tables["health-trust"]):
@@ -101,7 +101,7 @@ def write_consents(data: Data, recipient: str) -> None:
                 "subject": person,
                 "columns": ["person", "amount", "district"],
                 "purposes": [PURPOSE],
-                "recipients": [recipient],
+                "recipients": list(recipients),
                 "expires_at": (now + timedelta(days=90)).isoformat(),
             }
             target.write(json.dumps(receipt) + "\n")

@@ -54,7 +54,7 @@ DEFECTS: dict[str, Defect] = {
     "use-forgotten": Defect(
         "insurer",
         "uses-counted",
-        _statement("UPDATE agreement SET use_count = use_count + 1 WHERE role = 'provider'"),
+        _statement("UPDATE agreement SET use_count = use_count + 1 WHERE role = 'PROVIDER'"),
     ),
     "work-left": Defect(
         "insurer",

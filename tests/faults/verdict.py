@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from contracts.party import Party
 from dataspace.web.management import PLANNED as BACKGROUND
 from tests.faults import city
 from tests.faults.load import Asked, result_matches
 from tests.faults.picture import Picture, Row
 from tests.faults.plan import CONSUMER
 
+# As negotiations, agreements and transfers have it; computations have roles of their own.
+PROVIDER = Party.PROVIDER.value
 OVER = ("FINALIZED", "TERMINATED", "COMPLETED", "REFUSED", "FAILED")
 # Processes that always wait for their time.
 PLANNED = (*BACKGROUND, "expire-negotiation", "expire-computation", "gather-providers")
@@ -150,7 +153,7 @@ def _agreements_agree(scene: Scene) -> Iterator[Finding]:
                 sentence = f"negotiation {row['pid']} is FINALIZED without an agreement"
                 yield Finding("agreement-missing", picture.name, sentence)
         for row in picture.agreements:
-            peer = scene.by_did(row["consumer" if row["role"] == "provider" else "provider"])
+            peer = scene.by_did(row["consumer" if row["role"] == PROVIDER else "provider"])
             theirs = [one for one in peer.agreements if one["id"] == row["id"]] if peer else []
             if len(theirs) != 1:
                 yield Finding(
@@ -243,10 +246,10 @@ def _uses_counted(scene: Scene) -> Iterator[Finding]:
         )
         completed: Counter[str] = Counter()
         for row in picture.transfers:
-            if row["role"] == "provider" and row["state"] == "COMPLETED":
+            if row["role"] == PROVIDER and row["state"] == "COMPLETED":
                 completed[row["agreement"]] += 1
         for row in picture.agreements:
-            if row["role"] != "provider":
+            if row["role"] != PROVIDER:
                 continue
             uses, allowed, done = row["use_count"], permits[row["id"]], completed[row["id"]]
             if uses != allowed or uses < done:

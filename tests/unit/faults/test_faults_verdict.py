@@ -76,11 +76,18 @@ def side(role: str, name: str, agreed: dict[str, Any]) -> Picture:
         did=DIDS[name],
         origin=f"{name}/tlog",
         negotiations=[
-            process("n", state="FINALIZED", role=role, waiting=None, agreement=agreed["id"])
+            process("n", state="FINALIZED", role=role.upper(), waiting=None, agreement=agreed["id"])
         ],
-        agreements=[{**agreed, "role": role, "negotiation": f"{mine}n"}],
+        agreements=[{**agreed, "role": role.upper(), "negotiation": f"{mine}n"}],
         transfers=[
-            process(pid, state="COMPLETED", role=role, agreement=agreed["id"], moved=what, **more)
+            process(
+                pid,
+                state="COMPLETED",
+                role=role.upper(),
+                agreement=agreed["id"],
+                moved=what,
+                **more,
+            )
             for pid, what, more in (
                 ("c", None, {"computation": "c1", "order_h": ORDER}),
                 ("r", moved, {"computation": "", "order_h": ""}),
