@@ -56,6 +56,7 @@ def side(role: str, name: str, agreed: dict[str, Any]) -> Picture:
     """One node after one agreement, one computation and one transfer of rows."""
     other = CONSUMER if role == "provider" else "insurer"
     mine, theirs = (f"{role}-", "consumer-" if role == "provider" else "provider-")
+    agreed_id, ours = agreed["id"], role.upper()
 
     def process(pid: str, **fields: Any) -> dict[str, Any]:
         return {"pid": mine + pid, "peer_pid": theirs + pid, "peer": DIDS[other], **fields}
@@ -76,9 +77,9 @@ def side(role: str, name: str, agreed: dict[str, Any]) -> Picture:
         did=DIDS[name],
         origin=f"{name}/tlog",
         negotiations=[
-            process("n", state="FINALIZED", role=role.upper(), waiting=None, agreement=agreed["id"])
+            process("n", state="FINALIZED", role=ours, waiting=None, agreement=agreed_id)
         ],
-        agreements=[{**agreed, "role": role.upper(), "negotiation": f"{mine}n"}],
+        agreements=[{**agreed, "role": ours, "negotiation": f"{mine}n"}],
         transfers=[
             process(
                 pid,
