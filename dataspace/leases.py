@@ -119,26 +119,28 @@ _FROM_THE_FUTURE = (
         created_at=_NOW,
     )
 )
-_TRIED_AND_FAR = (
+_BEGUN_AND_FAR = (
     update(_ROWS)
     .where(
         _IS_READY,
-        _ROWS.c.last_error.is_not(None),
+        _ROWS.c.attempts > 0,
         _ROWS.c.lease_until == 0.0,
         _ROWS.c.due_at > _NOW + CLOCKS_DIFFER_S,
     )
     .values(due_at=_NOW)
 )
+_TRIED_AND_FAR = _BEGUN_AND_FAR.where(_ROWS.c.last_error.is_not(None))
 
 
-def set_right(database: Connection, now: float) -> None:
+def set_right(database: Connection, now: float, *, seen: bool) -> None:
     """After a wall clock that was ahead: what was written by it waits no longer than it was to.
 
-    What was tried and is due later than any back-off is called once; where it had asked to be
-    called that late, it asks again.
+    What was begun and is due later than any back-off is called once; where it had asked to be
+    called that late, it asks again. Where the clock was not `seen` to be set back, as at a start,
+    only what had failed is called.
     """
     database.execute(_FROM_THE_FUTURE, {"now": now})
-    database.execute(_TRIED_AND_FAR, {"now": now})
+    database.execute(_BEGUN_AND_FAR if seen else _TRIED_AND_FAR, {"now": now})
 
 
 def due_rows(

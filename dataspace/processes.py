@@ -70,6 +70,8 @@ RENEW_S = LEASE_S / 4
 # The one replica of a node that has no others.
 ALONE = "main"
 GIVE_UP_S = 600.0
+# For work that comes again and again by itself, for as long as the node runs.
+FOR_EVER_S = 100 * 365 * 86400.0
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 15.0
 # With nothing scheduled a worker still looks now and then: a row may have been left by a killed
@@ -363,7 +365,7 @@ class ProcessEngine:
             database = tx.connection()
             write_outcomes(database, outcomes)
             if set_back:
-                set_right(database, now)
+                set_right(database, now, seen=self._ahead_s < math.inf)
             if renewing:
                 self._renew(database, now, outcomes)
             found = due_rows(database, now, **asked)
