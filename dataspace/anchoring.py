@@ -74,7 +74,8 @@ class Anchoring:
             sent = select(CheckpointRow).where(
                 col(CheckpointRow.transaction).is_not(None), col(CheckpointRow.block).is_(None)
             )
-            row = tx.exec(sent.order_by(col(CheckpointRow.size))).first() or self._evidence.sign(tx)
+            first = sent.order_by(col(CheckpointRow.size)).limit(1)
+            row = tx.exec(first).first() or self._evidence.sign(tx)
         if row.block is not None:
             return self._check_still_anchored(registry, row)
         if row.transaction is None and not self._gather_cosignatures(row):
@@ -96,7 +97,7 @@ class Anchoring:
     def cosign(self, process: Process) -> Later | None:
         """Handler: ask the witnesses that have not yet cosigned the published checkpoint."""
         with self._store.transaction() as tx:
-            newest = select(CheckpointRow).order_by(col(CheckpointRow.size).desc())
+            newest = select(CheckpointRow).order_by(col(CheckpointRow.size).desc()).limit(1)
             row = tx.exec(newest).first()
         if row is None or self._gather_cosignatures(row) or process.attempts >= COSIGN_ATTEMPTS:
             return None

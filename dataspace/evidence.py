@@ -147,7 +147,7 @@ class Evidence:
         It may be an anchor interval behind the log; what it covers has its cosignatures.
         """
         with self._store.transaction() as tx:
-            newest = select(CheckpointRow).order_by(col(CheckpointRow.size).desc())
+            newest = select(CheckpointRow).order_by(col(CheckpointRow.size).desc()).limit(1)
             return (tx.exec(newest).first() or self.sign(tx)).note
 
     def commitments(self, start: int, end: int) -> list[bytes]:
@@ -190,6 +190,7 @@ class Evidence:
                 select(CheckpointRow)
                 .where(col(CheckpointRow.size) > index, col(CheckpointRow.block).is_not(None))
                 .order_by(col(CheckpointRow.size))
+                .limit(1)
             )
             row = tx.exec(anchored).first() or self.sign(tx)
             hashes = tuple(log.inclusion_proof(index, row.size))
@@ -220,6 +221,7 @@ class Evidence:
                 select(CheckpointRow.size)
                 .where(col(CheckpointRow.block).is_not(None))
                 .order_by(col(CheckpointRow.size).desc())
+                .limit(1)
             )
             return tx.exec(confirmed).first() or 0
 
