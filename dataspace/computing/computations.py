@@ -24,6 +24,7 @@ from dataspace.computing.ordering import (
     verify_counts,
 )
 from dataspace.computing.parameters import parameters_of
+from dataspace.computing.queue import has_room
 from dataspace.computing.running import (
     COMPLETED,
     FAILED,
@@ -58,6 +59,7 @@ GATHERING_SHARE = 0.25
 KEY_BITS = 2048
 # Those that wait for their turn hold a row and no memory.
 MAX_WAITING = 256
+MAX_WAITING_A_CONSUMER = 128
 # The consumer's own file is read so far before anybody is asked for anything.
 LOOKED_AT_ROWS = 100_000
 
@@ -244,8 +246,11 @@ class Computations:
         schedule(tx, RUN, order.id)
 
     def verify_room(self, tx: Session, consumer: str) -> None:
-        """Raise Unavailable while as many computations wait as this node lets wait."""
-        if len(self._running.waiting(tx)) >= MAX_WAITING:
+        """Raise Unavailable while as many computations wait as this node lets wait, of this
+        consumer or of all."""
+        waiting = [one.consumer for one in self._running.waiting(tx)]
+        room = {"most": MAX_WAITING, "most_a_consumer": MAX_WAITING_A_CONSUMER}
+        if not has_room(waiting, consumer, **room):
             raise Unavailable(
                 "as many computations wait at this node as it lets wait",
                 remedy="order again when some of them have ended",

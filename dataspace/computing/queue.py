@@ -19,6 +19,18 @@ class Waiting:
     since: float
 
 
+def has_room(waiting: Sequence[str], consumer: str, *, most: int, most_a_consumer: int) -> bool:
+    """Whether one more order of `consumer` may wait; `waiting` names the consumers of those that
+    do.
+
+    A queue that others have filled is closed to who waits in it already, never to who does not: so
+    nobody is kept out by another's flood, and no more than `most`, and one for each further
+    consumer, wait.
+    """
+    own = waiting.count(consumer)
+    return own < most_a_consumer and (own == 0 or len(waiting) < most)
+
+
 def choose_next(
     waiting: Sequence[Waiting], running: Sequence[str], *, most: int, most_a_consumer: int
 ) -> tuple[str, ...]:

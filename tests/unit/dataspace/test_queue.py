@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataspace.computing.queue import Waiting, choose_next
+from dataspace.computing.queue import Waiting, choose_next, has_room
 
 
 def waiting(*consumers: str) -> list[Waiting]:
@@ -75,3 +75,19 @@ def test_places_are_used_and_shared(
         )
     # Who asks in another order gets the same.
     assert choose_next(queue[::-1], running, most=most, most_a_consumer=most_a_consumer) == chosen
+
+
+def test_a_queue_that_one_has_filled_is_open_to_who_waits_for_nothing() -> None:
+    full = ["flooder"] * 6
+    assert not has_room(full, "flooder", most=10, most_a_consumer=6)
+    assert has_room(full, "other", most=10, most_a_consumer=6)
+    # Filled by several: each further one may still wait with one order, and with no more.
+    filled = ["a"] * 5 + ["b"] * 5
+    assert not has_room(filled, "a", most=10, most_a_consumer=6)
+    assert has_room(filled, "other", most=10, most_a_consumer=6)
+    assert not has_room([*filled, "other"], "other", most=10, most_a_consumer=6)
+
+
+def test_a_queue_with_room_is_open_to_all() -> None:
+    assert has_room(["a", "b"], "a", most=10, most_a_consumer=6)
+    assert has_room([], "a", most=10, most_a_consumer=6)
