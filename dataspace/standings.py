@@ -37,8 +37,8 @@ from dataspace.identity.status_list import (
 )
 from dataspace.identity.tokens import Membership
 from dataspace.outbound import within
-from dataspace.processes import Handler, Later, Pool, Process, schedule
-from dataspace.store.tables import KnownStatusRow, ProcessRow, Setting, StatusListRow
+from dataspace.processes import FOR_EVER_S, Handler, Later, Pool, Process, is_kept, schedule
+from dataspace.store.tables import KnownStatusRow, Setting, StatusListRow
 
 if TYPE_CHECKING:
     from dataspace.node import Node
@@ -52,7 +52,6 @@ RETRY_S = 5.0
 JOINING_S = 0.5
 PAUSE_S = 1.0
 FETCH_S = 10.0
-FOR_EVER_S = 100 * 365 * 86400.0
 # An operator's lists are numbered from 1; each is of tens of thousands of credentials.
 MAX_LISTS = 64
 
@@ -100,10 +99,7 @@ class MemberStandings:
                 tx.exec(select(KnownStatusRow)).all(),
             )
             space = read_space(tx)
-            planned = select(ProcessRow.id).where(
-                ProcessRow.kind == LOOK, ProcessRow.state == "ready"
-            )
-            if tx.exec(planned).first() is None:
+            if not is_kept(tx, LOOK, self._node.did):
                 schedule(tx, LOOK, self._node.did, give_up_after_s=FOR_EVER_S)
         now = time.time()
         self._known = {row.did: parse_status(row.entries) for row in known if row.expires_at > now}

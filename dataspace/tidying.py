@@ -7,7 +7,7 @@ import time
 from sqlalchemy import ColumnElement, delete, inspect, select, tuple_
 from sqlmodel import SQLModel, and_, col
 
-from dataspace.processes import Handler, Later, Process, is_kept, schedule
+from dataspace.processes import FOR_EVER_S, Handler, Later, Process, is_kept, schedule
 from dataspace.store.engine import Store
 from dataspace.store.tables import ProcessRow, ReceivedRow, ReplayRow
 
@@ -23,7 +23,6 @@ KEEP_DONE_S = 7 * 86400.0
 KEEP_FAILED_S = 90 * 86400.0
 # A transaction holds up every other one of the node, so that each removes only so many rows.
 MAX_ROWS_A_TURN = 2000
-FOR_EVER_S = 100 * 365 * 86400.0
 
 
 class Tidying:

@@ -31,7 +31,7 @@ from contracts.prospect import decide_prospect
 from dataspace.catalog import following_id, policy_hash
 from dataspace.computing.permission import consent_of, refusal_in
 from dataspace.errors import Denied, InputRejected, Unavailable
-from dataspace.processes import Handler, Later, Process, schedule
+from dataspace.processes import FOR_EVER_S, Handler, Later, Process, schedule
 from dataspace.releasing import published_columns
 from dataspace.sight import VERSION_PREFIX, NotAsPublished, Sight, digests_of, repinned
 from dataspace.store.tables import DatasetRow, DatasetVersionRow, ProcessRow, Setting
@@ -55,7 +55,6 @@ EVERY_S: Final[Mapping[str, float]] = {
 }
 # How soon a source is looked at again that could not be read.
 AGAIN_S: Final = 600.0
-FOR_EVER_S: Final = 100 * 365 * DAY_S
 # More versions than an owner reads at once.
 MAX_SHOWN: Final = 1000
 _TROUBLE: Final = "dataset-trouble/"

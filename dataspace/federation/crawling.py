@@ -30,9 +30,18 @@ from dataspace.evidence import read_space
 from dataspace.federation.participants import Participant, participants_of_space
 from dataspace.federation.searching import Search, among, candidates, listed
 from dataspace.outbound import within
-from dataspace.processes import Handler, Later, Pool, Process, is_scheduled, schedule
+from dataspace.processes import (
+    FOR_EVER_S,
+    Handler,
+    Later,
+    Pool,
+    Process,
+    is_kept,
+    is_scheduled,
+    schedule,
+)
 from dataspace.protocol.catalogues import datasets_of, fetch_catalog
-from dataspace.store.tables import FederatedDatasetRow, FederatedNodeRow, ProcessRow, Setting
+from dataspace.store.tables import FederatedDatasetRow, FederatedNodeRow, Setting
 
 if TYPE_CHECKING:
     from dataspace.node import Node
@@ -49,7 +58,6 @@ RETRY_S: Final = 30.0
 # Below the lease of a process, so that no catalogue is read twice at once.
 CRAWL_S: Final = 60.0
 FORGET_AFTER_S: Final = 7 * 86400.0
-FOR_EVER_S: Final = 100 * 365 * 86400.0
 # One description; a provider of ours publishes none larger.
 MAX_DOCUMENT_BYTES: Final = 512 * 1024
 # Rows written in one transaction, so that a large catalogue holds up no other writer for long.
@@ -73,10 +81,7 @@ class Federation:
         """Read the catalogues from now on, every `crawl_interval_s`."""
         with self._node.store.transaction() as tx:
             # One that was under way when an earlier life ended is taken up again by the engine.
-            planned = select(ProcessRow.id).where(
-                ProcessRow.kind == CENSUS, ProcessRow.state == "ready"
-            )
-            if tx.exec(planned).first() is None:
+            if not is_kept(tx, CENSUS, self._node.did):
                 after_s = min(FIRST_CENSUS_S, self._node.home.settings.crawl_interval_s)
                 schedule(tx, CENSUS, self._node.did, after_s=after_s, give_up_after_s=FOR_EVER_S)
 

@@ -11,20 +11,18 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-import dataspace.store
 from dataspace.errors import NodeError, Unavailable
 from dataspace.evidence import ANCHOR, read_space
 from dataspace.operations.notifying import ALIVE, notify, watchdog_interval_s
 from dataspace.store.tables import ProcessRow
+from dataspace.store.upgrading import newest_revision
 from ledger.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -201,10 +199,3 @@ def free_disk_bytes(path: Path) -> int | None:
         return shutil.disk_usage(path).free
     except OSError:
         return None
-
-
-@lru_cache(maxsize=1)
-def newest_revision() -> str | None:
-    """The revision of the schema that this version expects."""
-    folder = Path(dataspace.store.__file__).parent / "migrations"
-    return ScriptDirectory(str(folder)).get_current_head()

@@ -12,13 +12,14 @@ from sqlmodel import Session, col, select
 
 from dataspace import __version__
 from dataspace.computing.running import MAX_RUNNING, RUN, RUNNING
-from dataspace.operations.condition import free_disk_bytes, newest_revision
+from dataspace.operations.condition import free_disk_bytes
 from dataspace.operations.explaining import explain_work
 from dataspace.operations.metrics import peer_label
 from dataspace.operations.standing import credential_end, read_outbox
 from dataspace.operations.why import work_of
 from dataspace.processes import WORKERS
 from dataspace.store.tables import ComputationRow, ProcessRow
+from dataspace.store.upgrading import newest_revision
 
 if TYPE_CHECKING:
     from dataspace.node import Node

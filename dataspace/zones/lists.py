@@ -23,8 +23,8 @@ from contracts.errors import ContractError
 from contracts.odrl import Agreement, Offer
 from contracts.party import Party
 from dataspace.errors import InputRejected, NodeError, NotFound, ProtocolViolation
-from dataspace.processes import Handler, Later, Pool, Process, schedule
-from dataspace.store.tables import AgreementRow, DatasetRow, ProcessRow, ZoneListRow
+from dataspace.processes import FOR_EVER_S, Handler, Later, Pool, Process, is_kept, schedule
+from dataspace.store.tables import AgreementRow, DatasetRow, ZoneListRow
 from dataspace.zones.asking import OperatorsZones
 from dataspace.zones.documents import ZoneList, open_list, read_kept_list, zones_in
 
@@ -39,7 +39,6 @@ LOOK_EVERY_S = 60.0
 RETRY_S = 5.0
 # A list is asked for again after this part of its life, so that two answers may fail to come.
 RENEW_AT = 1 / 3
-FOR_EVER_S = 100 * 365 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,7 @@ class ZoneLists:
         with self._node.store.transaction() as tx:
             kept = tx.exec(select(ZoneListRow)).all()
             # One that was under way when an earlier life ended is taken up again by the engine.
-            planned = select(ProcessRow.id).where(
-                ProcessRow.kind == LOOK, ProcessRow.state == "ready"
-            )
-            if tx.exec(planned).first() is None:
+            if not is_kept(tx, LOOK, self._node.did):
                 schedule(tx, LOOK, self._node.did, give_up_after_s=FOR_EVER_S)
         for row in kept:
             self._take_up(row)
