@@ -13,17 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from dataspace.client import Client
 from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
 from dataspace.judging import AgreementJudge
-from dataspace.log_readers import MAX_BODY_BYTES, HttpLog, open_log
-from dataspace.outbound import outbound_client
+from dataspace.log_readers import MAX_BODY_BYTES, TIMEOUT_S, HttpLog, open_log
+from dataspace.outbound import UNREACHABLE, ask, outbound_client
 from dataspace.regulator import token_source
 from dataspace.settings import Home
 from dataspace.tls import ca_of_environment
-from dataspace.unpacking import asked
 from ledger.anchors import Anchor, RegisteredLog, RotationRecord
 from ledger.audit import AuditState, DirectoryLog, LogReader, Report, audit, export_log
 from ledger.chain import Registry
@@ -50,10 +47,9 @@ def find_space(operator_url: str) -> tuple[str, str]:
     with outbound_client(ca_of_environment()) as http:
         try:
             url = f"{operator_url.rstrip('/')}/operator/space"
-            with asked(http, "GET", url, most=MAX_SPACE_BYTES, timeout_s=20.0) as (_, body):
-                found = json.loads(body)
+            found = ask(http, "GET", url, most=MAX_SPACE_BYTES, timeout_s=TIMEOUT_S).json()
             return str(found["rpc_url"]), str(found["contract"])
-        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError) as err:
+        except (*UNREACHABLE, ProtocolViolation, KeyError) as err:
             raise Unavailable(
                 f"no operator of a space answers at {operator_url}",
                 remedy="check the address, or give --rpc and --contract",
@@ -163,7 +159,7 @@ class _Chosen:
 
 def export_node_log(node: Client, directory: Path) -> int:
     """Write the log of a running node, bodies included, to `directory`; returns its size."""
-    with httpx2.Client(trust_env=False, verify=node.trust) as http:
+    with outbound_client(node.ca) as http:
         reader = HttpLog(http, f"{node.url}/tlog", None)
         note = reader.checkpoint()
         size = int(note.split("\n")[1])

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Self, TypeAlias
 import httpx2
 
 from dataspace.settings import SETTINGS_FILE, Home, ParticipantKind
-from dataspace.tls import ca_of_environment, client_trust
+from dataspace.tls import ca_of_environment, trust_for
 
 FIRST_LOOK_S = 0.02
 LONGEST_LOOK_S = 0.5
@@ -122,13 +122,13 @@ class Client:
     ) -> None:
         """`ca`: the authorities by which the node's certificate is known; else the machine's."""
         self.url = url.rstrip("/")
-        self.trust = client_trust(ca or ca_of_environment())
+        self.ca = ca or ca_of_environment()
         self._http = httpx2.Client(
             base_url=self.url,
             headers={"authorization": f"Bearer {api_key}"},
             timeout=timeout_s,
             trust_env=False,
-            verify=self.trust,
+            verify=trust_for(self.url, self.ca),
         )
 
     @classmethod

@@ -11,13 +11,14 @@ import httpx2
 
 from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
 from dataspace.identity.did import did_of_url
-from dataspace.unpacking import asked
+from dataspace.outbound import UNREACHABLE, ask
 from ledger.audit import DirectoryLog, LogReader
 from ledger.entry import SealedEntry, shown_entry
 from ledger.tiles import TILE_WIDTH, Tile, parse_entry_bundle
 
 PAGE = 1000
 MAX_BODY_BYTES = 64 * 1024 * 1024
+TIMEOUT_S = 20.0
 
 TokenFor = Callable[[str], str]
 
@@ -89,22 +90,21 @@ class HttpLog(LogReader):
 
     def _get(self, path: str, headers: dict[str, str] | None = None) -> bytes:
         try:
-            with asked(
+            answer = ask(
                 self._http,
                 "GET",
                 f"{self._url}{path}",
                 most=MAX_BODY_BYTES,
-                timeout_s=20.0,
+                timeout_s=TIMEOUT_S,
                 headers=headers,
-            ) as (response, body):
-                status = response.status_code
-        except httpx2.HTTPError as err:
+            )
+        except UNREACHABLE as err:
             raise Unavailable(
                 f"the log at {self._url} cannot be reached", remedy="check its address"
             ) from err
-        if status != 200:
-            raise Unavailable(f"the log at {self._url} answered {status} for {path}")
-        return body
+        if answer.status != 200:
+            raise Unavailable(f"the log at {self._url} answered {answer.status} for {path}")
+        return answer.body
 
 
 def open_log(http: httpx2.Client, location: str, token_for: TokenFor | None) -> LogReader:

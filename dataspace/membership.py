@@ -7,13 +7,11 @@ import time
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field
 
-from dataspace.answer import Answer
 from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
 from dataspace.identity.did import did_of_url
 from dataspace.identity.tokens import Identity, issue_token
-from dataspace.outbound import within
+from dataspace.outbound import UNREACHABLE, ask
 from dataspace.settings import ParticipantKind
-from dataspace.unpacking import asked
 
 TIMEOUT_S = 20.0
 MAX_ADMISSION_BYTES = 64 * 1024
@@ -68,20 +66,16 @@ def _ask(
         identity, audience=did_of_url(operator_url), now=int(time.time()), membership=None
     )
     try:
-        with (
-            within(TIMEOUT_S),
-            asked(
-                http,
-                "POST",
-                url,
-                most=MAX_ADMISSION_BYTES,
-                timeout_s=TIMEOUT_S,
-                content=application.model_dump_json() if application else b"",
-                headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
-            ) as (response, body),
-        ):
-            answer = Answer(response.status_code, dict(response.headers), body)
-    except httpx2.HTTPError as err:
+        answer = ask(
+            http,
+            "POST",
+            url,
+            most=MAX_ADMISSION_BYTES,
+            timeout_s=TIMEOUT_S,
+            content=application.model_dump_json().encode() if application else b"",
+            headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
+        )
+    except UNREACHABLE as err:
         raise Unavailable(
             f"the operator at {operator_url} cannot be reached",
             remedy="check the setting 'operator' and that the operator's node is running",

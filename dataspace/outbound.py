@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 
 from connectors.deadlines import ending_transport
+from dataspace.answer import Answer
 from dataspace.identity.addresses import AddressPolicy, addresses_of
 from dataspace.operations.tracing import TRACEPARENT, outgoing
 from dataspace.tls import client_trust
-from dataspace.unpacking import Unpacking
+from dataspace.unpacking import Unpacking, read_within
 
 CONNECT_S = 5.0
+# Nobody answers there, or not in time, or not in HTTP; or the address is none.
+UNREACHABLE = (httpx2.HTTPError, httpx2.InvalidURL)
 
 _current = threading.local()
 
@@ -62,6 +65,29 @@ def outbound_client(
         follow_redirects=False,
         event_hooks={"request": [_say_the_trace], "response": [] if heard is None else [heard]},
     )
+
+
+def ask(
+    http: httpx2.Client,
+    method: str,
+    url: str,
+    *,
+    most: int,
+    timeout_s: float,
+    what: str = "the answer",
+    headers: Mapping[str, str] | None = None,
+    content: bytes = b"",
+) -> Answer:
+    """What is answered at `url`, within `timeout_s` altogether.
+
+    Raises ProtocolViolation where `what` came has more than `most` bytes, and `UNREACHABLE`.
+    """
+    with (
+        within(timeout_s),
+        http.stream(method, url, headers=headers, content=content, timeout=timeout_s) as response,
+    ):
+        body = read_within(response, most, what)
+    return Answer(response.status_code, dict(response.headers), body)
 
 
 def _say_the_trace(request: httpx2.Request) -> None:

@@ -33,7 +33,7 @@ from dataspace.identity.tokens import (
     open_token,
     peek_token,
 )
-from dataspace.outbound import within
+from dataspace.outbound import UNREACHABLE, ask
 from dataspace.store.engine import Store
 from dataspace.store.tables import ReceivedRow, ReplayRow, Setting
 
@@ -79,8 +79,8 @@ class Peers:
         self._client = client
         self._local = local
         self.resolver = Resolver(client, local=local)
-        # Set by the parts of the claims protocol: an access token to our credentials for a peer, and
-        # the member that a token without a membership credential turns out to be.
+        # Set by the parts of the claims protocol: an access token to our credentials for a peer,
+        # and the member that a token without a membership credential turns out to be.
         self.access_for: Callable[[str], str] | None = None
         self.presented: Callable[[Claims], Member] | None = None
         self._space_operator: str | None = None
@@ -160,25 +160,21 @@ class Peers:
         if body and "content-type" not in sent:
             sent["content-type"] = "application/json"
         try:
-            with (
-                within(timeout_s),
-                self._client.stream(
-                    method, url, content=body, headers=sent, timeout=timeout_s
-                ) as response,
-            ):
-                received = bytearray()
-                for chunk in response.iter_bytes():
-                    received += chunk
-                    if len(received) > MAX_ANSWER_BYTES:
-                        raise ProtocolViolation(
-                            f"the answer of {to} exceeds {MAX_ANSWER_BYTES} bytes"
-                        )
-        except (httpx2.HTTPError, httpx2.InvalidURL) as err:
+            answer = ask(
+                self._client,
+                method,
+                url,
+                most=MAX_ANSWER_BYTES,
+                timeout_s=timeout_s,
+                what=f"the answer of {to}",
+                headers=sent,
+                content=body,
+            )
+        except UNREACHABLE as err:
             raise Unavailable(
                 f"{to} cannot be reached ({type(err).__name__})",
                 remedy="check that the peer's node is running and its address is right",
             ) from err
-        answer = Answer(response.status_code, dict(response.headers), bytes(received))
         if answer.status == 429 or answer.status >= 500:
             raise Unavailable(
                 f"{to} answered {answer.status}: {answer.reason()}", after_s=_asked_to_wait(answer)

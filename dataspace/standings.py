@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import httpx2
 import structlog
 from joserfc import jws
 from joserfc.errors import JoseError
@@ -36,7 +35,7 @@ from dataspace.identity.status_list import (
     status_at,
 )
 from dataspace.identity.tokens import Membership
-from dataspace.outbound import within
+from dataspace.outbound import UNREACHABLE, ask
 from dataspace.processes import FOR_EVER_S, Handler, Later, Pool, Process, is_kept, schedule
 from dataspace.store.tables import KnownStatusRow, Setting, StatusListRow
 
@@ -206,20 +205,22 @@ class MemberStandings:
         own = node.peers.url_of(node.operators_zones.did())
         if not url.startswith(f"{own}/"):
             raise ProtocolViolation("status list: it is not on the operator's node")
-        body = bytearray()
         try:
-            with within(FETCH_S), node.http.stream("GET", url, timeout=FETCH_S) as answer:
-                if answer.status_code != 200:
-                    raise Unavailable(f"the status list was answered with {answer.status_code}")
-                for chunk in answer.iter_bytes():
-                    body += chunk
-                    if len(body) > LIMIT_BYTES:
-                        raise ProtocolViolation(f"status list: more than {LIMIT_BYTES} bytes")
-        except (httpx2.HTTPError, httpx2.InvalidURL) as err:
+            answer = ask(
+                node.http,
+                "GET",
+                url,
+                most=LIMIT_BYTES,
+                timeout_s=FETCH_S,
+                what="the operator's status list",
+            )
+        except UNREACHABLE as err:
             raise Unavailable(
                 f"the operator's status list cannot be fetched ({type(err).__name__})"
             ) from err
-        return body.decode("ascii", "replace")
+        if answer.status != 200:
+            raise Unavailable(f"the status list was answered with {answer.status}")
+        return answer.body.decode("ascii", "replace")
 
     def _look(self, _: Process) -> Later:
         """Fetch the lists that are due. The next look is when the next one is."""

@@ -11,8 +11,10 @@ import ssl
 import stat
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx2
 import structlog
@@ -114,19 +116,35 @@ class ServerCertificate:
 def client_trust(ca: Path | None) -> ssl.SSLContext:
     """How a client knows the servers it calls: by the authorities in `ca`, else the machine's.
 
-    Raises InputRejected where that file holds none.
+    Without `ca` it is the same for all clients of a process, and nobody's to change. Raises
+    InputRejected where that file holds none.
     """
+    if ca is None:
+        return _machines_trust()
     try:
-        context = (
-            httpx2.create_ssl_context(trust_env=False)
-            if ca is None
-            else ssl.create_default_context(cafile=str(ca.expanduser()))
-        )
+        context = ssl.create_default_context(cafile=str(ca.expanduser()))
     except (OSError, ssl.SSLError) as err:
         raise InputRejected(
             "tls_ca cannot be used: it is no file of certificates in PEM",
             remedy="name a file with the certificates of the space's authorities",
         ) from err
+    return _hardened(context)
+
+
+def trust_for(url: str, ca: Path | None) -> ssl.SSLContext:
+    """`client_trust` for a client of one address. Where that is of plain http it trusts nobody, as
+    reading the machine's authorities takes longer than many an answer."""
+    if urlsplit(url).scheme == "https":
+        return client_trust(ca)
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+@cache
+def _machines_trust() -> ssl.SSLContext:
+    return _hardened(httpx2.create_ssl_context(trust_env=False))
+
+
+def _hardened(context: ssl.SSLContext) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     return context
@@ -139,9 +157,7 @@ def ca_of_environment() -> Path | None:
 
 
 def _new_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
+    context = _hardened(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     # A client that begins anew for ever costs us and not itself; 1.3 knows no such thing.
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.set_alpn_protocols(["http/1.1"])

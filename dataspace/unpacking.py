@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import httpx2
@@ -75,32 +74,11 @@ class _Unzipped(httpx2.SyncByteStream):
         self._packed.close()
 
 
-@contextmanager
-def asked(
-    http: httpx2.Client,
-    method: str,
-    url: str,
-    *,
-    most: int,
-    timeout_s: float,
-    headers: dict[str, str] | None = None,
-    content: bytes | str = b"",
-) -> Iterator[tuple[httpx2.Response, bytes]]:
-    """An answer with its body, which has `most` bytes at most.
-
-    Raises ProtocolViolation for a longer one, httpx2.HTTPError and InvalidURL as the client does.
-    """
-    with http.stream(
-        method, url, headers=headers or {}, content=content, timeout=timeout_s
-    ) as response:
-        yield response, read_within(response, most)
-
-
-def read_within(response: httpx2.Response, most: int) -> bytes:
-    """The body of a streamed answer. Raises ProtocolViolation beyond `most` bytes."""
+def read_within(response: httpx2.Response, most: int, what: str = "the answer") -> bytes:
+    """The body of a streamed answer. Raises ProtocolViolation beyond `most` bytes of `what`."""
     body = bytearray()
     for piece in response.iter_bytes():
         body += piece
         if len(body) > most:
-            raise ProtocolViolation(f"the answer has more than {most} bytes")
+            raise ProtocolViolation(f"{what} has more than {most} bytes")
     return bytes(body)

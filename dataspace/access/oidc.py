@@ -6,7 +6,6 @@ verified in `dataspace.access.oidc_tokens`.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,8 +20,8 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 from dataspace.access.oidc_tokens import ProviderKey, roles_in, verified_claims
 from dataspace.access.principal import Principal
 from dataspace.access.trust import Trust
-from dataspace.errors import InputRejected, Unauthenticated, Unavailable
-from dataspace.outbound import within
+from dataspace.errors import InputRejected, ProtocolViolation, Unauthenticated, Unavailable
+from dataspace.outbound import UNREACHABLE, ask
 
 MIN_RSA_BITS = 2048
 MAX_DOCUMENT_BYTES = 256 * 1024
@@ -103,26 +102,23 @@ class Provider:
         return _keys_in(self._get(found["jwks_uri"]))
 
     def _get(self, url: str) -> dict[str, Any]:
-        body = bytearray()
         try:
-            with within(FETCH_S), self._http.stream("GET", url, timeout=FETCH_S) as response:
-                if response.status_code != 200:
-                    raise Unavailable(
-                        f"the identity provider answered with {response.status_code}",
-                        remedy="check oidc_issuer, and that it is running",
-                    )
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > MAX_DOCUMENT_BYTES:
-                        raise Unavailable("the identity provider's document is too large")
-            document = json.loads(body)
-        except (httpx2.HTTPError, ValueError, RecursionError) as err:
+            answer = ask(self._http, "GET", url, most=MAX_DOCUMENT_BYTES, timeout_s=FETCH_S)
+            if answer.status != 200:
+                raise Unavailable(
+                    f"the identity provider answered with {answer.status}",
+                    remedy="check oidc_issuer, and that it is running",
+                )
+            return answer.json()
+        except UNREACHABLE as err:
             raise Unavailable(
                 "the identity provider cannot be asked", remedy="check oidc_issuer, and try again"
             ) from err
-        if not isinstance(document, dict):
-            raise Unavailable("the identity provider's document is no JSON object")
-        return document
+        except ProtocolViolation as err:
+            raise Unavailable(
+                "the identity provider's document is too large, or no JSON object",
+                remedy="check oidc_issuer, and the provider's own settings",
+            ) from err
 
 
 def _keys_in(document: Mapping[str, Any]) -> Mapping[str, ProviderKey]:

@@ -17,7 +17,7 @@ from dataspace.answer import Answer
 from dataspace.claims.messages import MAX_MESSAGE_BYTES, Message
 from dataspace.errors import ProtocolViolation, Unavailable
 from dataspace.identity.tokens import Identity, issue_token
-from dataspace.outbound import within
+from dataspace.outbound import UNREACHABLE, ask
 
 # A verifier waits for its holder while a caller waits for the verifier.
 CALL_S: Final = 10.0
@@ -64,24 +64,20 @@ class Outside:
     ) -> Answer:
         verify_endpoint(url, local=self._local)
         try:
-            with (
-                within(CALL_S),
-                self._client.stream(
-                    method, url, content=body, headers=headers, timeout=CALL_S
-                ) as response,
-            ):
-                received = bytearray()
-                for chunk in response.iter_bytes():
-                    received += chunk
-                    if len(received) > limit_bytes:
-                        raise ProtocolViolation(
-                            f"{_host(url)} answered with more than {limit_bytes} bytes"
-                        )
-        except (httpx2.HTTPError, httpx2.InvalidURL) as err:
+            return ask(
+                self._client,
+                method,
+                url,
+                most=limit_bytes,
+                timeout_s=CALL_S,
+                what=f"the answer of {_host(url)}",
+                headers=headers,
+                content=body,
+            )
+        except UNREACHABLE as err:
             raise Unavailable(
                 f"{_host(url)} cannot be reached ({type(err).__name__})", remedy="try again later"
             ) from err
-        return Answer(response.status_code, dict(response.headers), bytes(received))
 
 
 def verify_endpoint(url: str, *, local: bool) -> None:

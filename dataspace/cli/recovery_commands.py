@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import httpx2
 import typer
 
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
@@ -27,8 +26,10 @@ def log_mirror(
     """
     from dataspace.log_readers import HttpLog
     from dataspace.log_recovery import mirror_log
+    from dataspace.outbound import outbound_client
+    from dataspace.tls import ca_of_environment
 
-    with httpx2.Client(trust_env=False) as http:
+    with outbound_client(ca_of_environment()) as http:
         size = mirror_log(HttpLog(http, url, None), directory)
     told = {"directory": str(directory), "entries": size}
     show(told, as_json, lambda: say(f"{size} entries in {directory}"))
@@ -46,9 +47,11 @@ def log_recover(
     """
     from dataspace.log_readers import open_log
     from dataspace.log_recovery import recover_log
+    from dataspace.outbound import outbound_client
 
-    with httpx2.Client(trust_env=False) as http:
-        found = recover_log(Home(home), open_log(http, source, None))
+    opened = Home(home)
+    with outbound_client(opened.settings.tls_ca) as http:
+        found = recover_log(opened, open_log(http, source, None))
     came = found.after - found.before
     told = {"before": found.before, "after": found.after, "with_content": found.with_content}
     sentence = f"{came} entries came back, {found.with_content} of them with their content"

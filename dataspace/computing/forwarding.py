@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx2
-
 from dataspace.answer import Answer
 from dataspace.errors import NotFound, Unavailable
+from dataspace.outbound import UNREACHABLE, ask, outbound_client
 from dataspace.store.tables import ComputationRow
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ FRAME_HEADERS = ("frame-name", "frame-chunks", "frame-attempt", "content-digest"
 # Replicas' clocks may differ by as much as peers' may.
 GOOD_FOR_S = 60
 TIMEOUT_S = 15.0
+# It answers with a word or two about the frame, or with where a computation is.
+MAX_ANSWER_BYTES = 64 * 1024
 
 
 class Forwarding:
@@ -39,8 +40,8 @@ class Forwarding:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._key = node.derived_key("replicas")
-        # The replicas of one owner trust their network; no proxy of the environment is between.
-        self._http = httpx2.Client(trust_env=False, timeout=TIMEOUT_S)
+        # At whatever address: the replicas of one owner trust their network.
+        self._http = outbound_client(node.home.settings.tls_ca)
 
     def close(self) -> None:
         self._http.close()
@@ -110,14 +111,19 @@ class Forwarding:
             TAG: tag,
         }
         try:
-            response = self._http.request(
-                method, f"{address}{PREFIX}{path}", content=body, headers=sent
+            return ask(
+                self._http,
+                method,
+                f"{address}{PREFIX}{path}",
+                most=MAX_ANSWER_BYTES,
+                timeout_s=TIMEOUT_S,
+                content=body,
+                headers=sent,
             )
-        except httpx2.HTTPError as err:
+        except UNREACHABLE as err:
             raise Unavailable(
                 "the replica with this computation cannot be reached", remedy="try again"
             ) from err
-        return Answer(response.status_code, dict(response.headers), response.content)
 
     def _tag(
         self,

@@ -19,7 +19,7 @@ from dataspace.backups.databases import settings_in
 from dataspace.doctor.finding import Finding, Findings, error, ok, warning
 from dataspace.errors import NodeError, Unavailable
 from dataspace.identity.did import did_of_url, url_of_did
-from dataspace.outbound import within
+from dataspace.outbound import UNREACHABLE, ask
 from dataspace.rewind import REMEDY, stand_on_chain
 from dataspace.settings import Home
 from dataspace.store.tables import DatasetRow
@@ -37,11 +37,7 @@ def is_running(home: Home, http: httpx2.Client) -> bool:
     answered = _get(http, f"{home.url}/health")
     if answered is None:
         return False
-    try:
-        told = answered[1].get("did")
-    except AttributeError:
-        return False
-    return bool(told == did_of_url(home.url))
+    return bool(answered[1].get("did") == did_of_url(home.url))
 
 
 def look_outside(home: Home, connection: Connection, http: httpx2.Client) -> Findings:
@@ -149,19 +145,11 @@ def _peers(connection: Connection, home: Home, operator: str | None) -> list[str
     return found
 
 
-def _get(http: httpx2.Client, url: str) -> tuple[float | None, Any] | None:
+def _get(http: httpx2.Client, url: str) -> tuple[float | None, dict[str, Any]] | None:
     """The `Date` of an answer as seconds, and its JSON; None where nobody answers so."""
     try:
-        with within(ASK_S), http.stream("GET", url, timeout=ASK_S) as answer:
-            body = bytearray()
-            for chunk in answer.iter_bytes():
-                body += chunk
-                if len(body) > MAX_DOCUMENT_BYTES:
-                    return None
+        answer = ask(http, "GET", url, most=MAX_DOCUMENT_BYTES, timeout_s=ASK_S)
         told = answer.headers.get("date")
-        return (
-            parsedate_to_datetime(told).timestamp() if told else None,
-            httpx2.Response(200, content=bytes(body)).json(),
-        )
-    except (httpx2.HTTPError, httpx2.InvalidURL, NodeError, ValueError, RecursionError):
+        return parsedate_to_datetime(told).timestamp() if told else None, answer.json()
+    except (*UNREACHABLE, NodeError, ValueError):
         return None

@@ -7,7 +7,6 @@ W3C Decentralized Identifiers 1.0 for the document and what a key in it may be u
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import threading
 import time
@@ -27,7 +26,7 @@ from dataspace.identity.keys import (
     public_jwk_of,
     read_jwk,
 )
-from dataspace.outbound import within
+from dataspace.outbound import UNREACHABLE, ask
 from dataspace.protocol import BASE
 
 MAX_DOCUMENT_BYTES = 64 * 1024
@@ -333,29 +332,31 @@ class Resolver:
         target = document_url(did, local=self._local)
         host = urlsplit(target).hostname or ""
         try:
-            with (
-                within(FETCH_S),
-                self._client.stream("GET", target, timeout=FETCH_S) as response,
-            ):
-                if response.status_code != 200:
-                    raise Unavailable(
-                        f"the DID document of {did} was answered with {response.status_code}",
-                        remedy="check that the node is running and that its DID is right",
-                    )
-                body = _read_limited(response)
-                fresh_s = freshness_s(response.headers.get("cache-control", ""))
-        except httpx2.HTTPError as err:
+            answer = ask(
+                self._client,
+                "GET",
+                target,
+                most=MAX_DOCUMENT_BYTES,
+                timeout_s=FETCH_S,
+                what=f"the DID document of {did}",
+            )
+        except UNREACHABLE as err:
             raise Unavailable(
                 f"the DID document of {did} cannot be fetched from {host}",
                 remedy="check that the node is running and that its DID is right",
             ) from err
+        if answer.status != 200:
+            raise Unavailable(
+                f"the DID document of {did} was answered with {answer.status}",
+                remedy="check that the node is running and that its DID is right",
+            )
         try:
-            document = json.loads(body)
-        except (ValueError, RecursionError) as err:
+            document = answer.json()
+        except ProtocolViolation as err:
             raise ProtocolViolation(f"the DID document of {did} is not JSON") from err
-        if not isinstance(document, dict) or document.get("id") != did:
+        if document.get("id") != did:
             raise ProtocolViolation(f"the DID document served for {did} is not its own")
-        return document, fresh_s
+        return document, freshness_s(answer.headers.get("cache-control", ""))
 
 
 def freshness_s(cache_control: str) -> float:
@@ -367,15 +368,6 @@ def freshness_s(cache_control: str) -> float:
     if found is None:
         return CACHE_S
     return min(max(float(found[1]), LEAST_CACHE_S), MOST_CACHE_S)
-
-
-def _read_limited(response: httpx2.Response) -> bytes:
-    body = bytearray()
-    for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) > MAX_DOCUMENT_BYTES:
-            raise ProtocolViolation(f"the DID document is larger than {MAX_DOCUMENT_BYTES} bytes")
-    return bytes(body)
 
 
 def _keys_of_document(did: str, document: dict[str, Any]) -> Keys:
