@@ -22,3 +22,8 @@ class IllegalTransition(ProtocolViolation):
         self.state = state
         self.actor = actor
         self.message = message
+
+
+class SuiteMissing(InputRejected):
+    """A key's algorithm is known and the package that computes it is not installed here; the
+    message says how to install it."""

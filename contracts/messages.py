@@ -272,7 +272,8 @@ class ContractOfferMessage(Document):
 
 
 class ContractAgreementMessage(_ProcessDocument):
-    """The provider agrees, with the agreement itself; `signature` is our signature of it.
+    """The provider agrees, with the agreement itself; `signature` is our signature of it, and
+    `post_quantum_signature` the second one of who has a key for it.
 
     See `contracts.signature`; a provider of another make sends none.
     """
@@ -282,6 +283,11 @@ class ContractAgreementMessage(_ProcessDocument):
     signature: Signature = Field(
         default=None, validation_alias="ds:signature", serialization_alias="ds:signature"
     )
+    post_quantum_signature: Signature = Field(
+        default=None,
+        validation_alias="ds:postQuantumSignature",
+        serialization_alias="ds:postQuantumSignature",
+    )
 
 
 class ContractAgreementVerificationMessage(_ProcessDocument):
@@ -290,6 +296,11 @@ class ContractAgreementVerificationMessage(_ProcessDocument):
     type: Literal["ContractAgreementVerificationMessage"] = "ContractAgreementVerificationMessage"
     signature: Signature = Field(
         default=None, validation_alias="ds:signature", serialization_alias="ds:signature"
+    )
+    post_quantum_signature: Signature = Field(
+        default=None,
+        validation_alias="ds:postQuantumSignature",
+        serialization_alias="ds:postQuantumSignature",
     )
 
 

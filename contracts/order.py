@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Annotated, Final, Self
 
 import rfc8785
-from joserfc.jwk import Key
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -25,7 +24,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from contracts.errors import InputRejected, ProtocolViolation
-from contracts.jws import open_compact, read_compact, sign_compact
+from contracts.jws import WRITTEN_ALGORITHMS, open_compact, read_compact, sign_compact
+from contracts.keys import SignatureKey
 from contracts.wire import WireModel, format_time, read_json, read_model
 
 TYPE: Final = "computation-order+jwt"
@@ -135,19 +135,21 @@ class ComputationOrder(WireModel):
         return self
 
 
-def sign_order(order: ComputationOrder, key: Key, kid: str, alg: str) -> str:
+def sign_order(order: ComputationOrder, key: SignatureKey, kid: str, alg: str) -> str:
     """`order` as a compact JWS, signed with the consumer's private `key`.
 
-    `kid` is a DID URL of the consumer (`did:web:…#key-1`), `alg` is Ed25519 or ES256. Raises
+    `kid` is a DID URL of the consumer (`did:web:…#key-1`), `alg` is that of its key. Raises
     InputRejected when they are not, when the key does not fit, or when the order is over 64 KiB.
     """
     if not kid.startswith(order.consumer + "#"):
         raise InputRejected("expected a key id that begins with the consumer's DID and #")
+    if alg not in WRITTEN_ALGORITHMS:
+        raise InputRejected("expected the algorithm Ed25519, ES256 or SM2 with SM3")
     payload = rfc8785.dumps(order.to_json())
     return sign_compact(payload, key, kid, alg, typ=TYPE, limit=LIMIT_BYTES)
 
 
-def open_order(jws: str, key_of: Callable[[str], Key], now: datetime) -> ComputationOrder:
+def open_order(jws: str, key_of: Callable[[str], SignatureKey], now: datetime) -> ComputationOrder:
     """The order in `jws`, once its form, signer, signature and time have been checked.
 
     `key_of` gives the public key of a key id and raises LookupError when there is none; it is only

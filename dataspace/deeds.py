@@ -6,12 +6,13 @@ are, from thumbprints the verifier knows or from the parties' DID documents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from contracts.deed import Deed, Signer, open_deed
+from contracts.keys import SignatureKey
 from contracts.planning import valid_until
 from contracts.signature import LIMIT_BYTES
 from dataspace.canonical import canonical_hash
@@ -31,11 +32,13 @@ KnownBy = Literal["pinned", "did-document"]
 class VerifiedDeed:
     """A deed whose signatures hold, and how the verifier knows whose the keys are.
 
-    A DID that is not in `known_by` is so called by the file alone.
+    A DID that is not in `known_by` is so called by the file alone; `second_known_by` is of the
+    post-quantum keys of those who signed with two.
     """
 
     deed: Deed
     known_by: Mapping[str, KnownBy]
+    second_known_by: Mapping[str, KnownBy]
 
     def to_json(self) -> dict[str, Any]:
         agreement = self.deed.agreement
@@ -51,22 +54,44 @@ class VerifiedDeed:
                     "kid": signer.kid,
                     "thumbprint": signer.thumbprint,
                     "key_known_by": self.known_by.get(signer.did),
+                    "post_quantum": self._second(signer),
                 }
                 for party, signer in zip(("provider", "consumer"), self.deed.signers, strict=True)
             ],
         }
 
+    def _second(self, signer: Signer) -> dict[str, Any] | None:
+        used = signer.post_quantum
+        if used is None:
+            return None
+        return {
+            "kid": used.kid,
+            "thumbprint": used.thumbprint,
+            "key_known_by": self.second_known_by.get(signer.did),
+        }
+
 
 def verify_deed(
-    path: Path, pinned: Mapping[str, str], *, online: bool, local: bool
+    path: Path,
+    pinned: Mapping[str, str],
+    *,
+    online: bool,
+    local: bool,
+    post_quantum: Mapping[str, str] | None = None,
 ) -> VerifiedDeed:
     """Verify the deed in a file. Raises a typed error that says what does not hold.
 
-    `pinned` maps a DID to its key's thumbprint (RFC 7638). With `online` the DID document of a
-    party that is not pinned must list its key; `local` allows documents served on this machine.
+    `pinned` maps a DID to its key's thumbprint (RFC 7638), `post_quantum` to that of its second
+    key, which must then have signed. With `online` the DID document of a party must list the keys
+    that are not pinned; `local` allows documents served on this machine.
     """
-    deed = open_deed(_read(path), pinned)
+    deed = open_deed(_read(path), pinned, post_quantum)
     known: dict[str, KnownBy] = {one.did: "pinned" for one in deed.signers if one.pinned}
+    second: dict[str, KnownBy] = {
+        one.did: "pinned"
+        for one in deed.signers
+        if one.post_quantum is not None and one.post_quantum.pinned
+    }
     if online:
         with outbound_client(ca_of_environment(), AddressPolicy(local)) as http:
             resolver = Resolver(http, local=local)
@@ -74,14 +99,21 @@ def verify_deed(
                 if signer.did not in known:
                     _verify_listed(signer, resolver)
                     known[signer.did] = "did-document"
-    return VerifiedDeed(deed, known)
+                if signer.post_quantum is not None and signer.did not in second:
+                    keys = resolver.second_keys(signer.did).keys.values()
+                    _verify_among(signer.did, signer.post_quantum.thumbprint, keys)
+                    second[signer.did] = "did-document"
+    return VerifiedDeed(deed, known, second)
 
 
 def _verify_listed(signer: Signer, resolver: Resolver) -> None:
-    listed = {key.thumbprint() for key in resolver.keys(signer.did)}
-    if signer.thumbprint not in listed:
+    _verify_among(signer.did, signer.thumbprint, resolver.keys(signer.did))
+
+
+def _verify_among(did: str, thumbprint: str, keys: Iterable[SignatureKey]) -> None:
+    if thumbprint not in {key.thumbprint() for key in keys}:
         raise ProtocolViolation(
-            f"the DID document of {signer.did} does not list the key that signed this deed",
+            f"the DID document of {did} does not list the key that signed this deed",
             remedy="the party may have changed its key since; ask it for the thumbprint of the "
             "old one and give it with --key",
         )

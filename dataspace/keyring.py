@@ -97,7 +97,7 @@ class Keyring:
     def all(self) -> list[dict[str, Any]]:
         """Every key, the newest first; times in seconds since the epoch."""
         with self._store.transaction() as tx:
-            rows = _rows(tx)
+            rows = list(tx.exec(select(SigningKeyRow)).all())
         return [
             {
                 "kid": f"{self._did}#{row.thumbprint}",
@@ -133,7 +133,7 @@ class Keyring:
         with self._lock:
             for row in _rows(tx):
                 if row.state in (KeyState.IN_USE, KeyState.ANNOUNCED):
-                    _move(tx, row, KeyAct.WITHDRAW)
+                    move_key(tx, row, KeyAct.WITHDRAW)
             return self._add(tx, self._files.make_next(algorithm), KeyAct.USE)
 
     def use(self, tx: Session, thumbprint: str) -> bool:
@@ -146,12 +146,12 @@ class Keyring:
             if thumbprint not in _thumbprints(self._files.next()):
                 # A kill in the midst of withdrawing it, or files restored from an earlier time.
                 log.warning("the file of an announced key is gone", kid=thumbprint)
-                _move(tx, row, KeyAct.WITHDRAW)
+                move_key(tx, row, KeyAct.WITHDRAW)
                 return False
             for other in _rows(tx):
                 if other.state == KeyState.IN_USE:
-                    _move(tx, other, KeyAct.REPLACE)
-            _move(tx, row, KeyAct.USE)
+                    move_key(tx, other, KeyAct.REPLACE)
+            move_key(tx, row, KeyAct.USE)
             return True
 
     def move(self, tx: Session, thumbprint: str, act: KeyAct) -> None:
@@ -165,7 +165,7 @@ class Keyring:
                 "the key in use is replaced, not retired",
                 remedy="run: dataspace key rotate (with --compromised where somebody else has it)",
             )
-        _move(tx, row, act)
+        move_key(tx, row, act)
 
     def settle(self) -> None:
         """Let the files follow what was committed. Repeating it changes nothing."""
@@ -229,12 +229,12 @@ class Keyring:
             )
         if in_use is not None:
             log.warning("the key in use is another than the database knew", kid=current.thumbprint)
-            _move(tx, in_use, KeyAct.REPLACE)
-            _move(tx, in_use, KeyAct.RETIRE)
+            move_key(tx, in_use, KeyAct.REPLACE)
+            move_key(tx, in_use, KeyAct.RETIRE)
         if known is None:
             self._add(tx, current, KeyAct.USE)
         else:
-            _move(tx, known, KeyAct.USE)
+            move_key(tx, known, KeyAct.USE)
 
     def _add(self, tx: Session, key: SigningKey, act: KeyAct) -> SigningKeyRow:
         now = time.time()
@@ -272,6 +272,8 @@ class KeyChange:
                 if node.operator is not None:
                     # Every credential was signed with the key that counts no more.
                     node.operator.hint_renewals(tx)
+                if node.home.settings.post_quantum:
+                    node.second_keys.replace_compromised(tx)
                 outcome = "identity key withdrawn as compromised, another in use"
             else:
                 row = node.keyring.announce(tx, chosen)
@@ -283,9 +285,12 @@ class KeyChange:
                     after_s=node.home.settings.key_announced_s,
                     give_up_after_s=FOR_EVER_S,
                 )
+                if node.home.settings.post_quantum:
+                    node.second_keys.announce(tx, announced_s=node.home.settings.key_announced_s)
             node.evidence.record(tx, EntryType.KEY_ROTATED, outcome=outcome)
             thumbprint = row.thumbprint
         node.keyring.settle()
+        node.second_keys.settle()
         return thumbprint
 
     def retire(self, thumbprint: str, *, withdraw: bool) -> None:
@@ -303,7 +308,8 @@ class KeyChange:
             if node.keyring.use(tx, process.subject):
                 node.evidence.record(tx, EntryType.KEY_ROTATED, outcome="identity key in use")
                 replaced = select(SigningKeyRow.thumbprint).where(
-                    SigningKeyRow.state == KeyState.OVERLAPPING.value
+                    SigningKeyRow.state == KeyState.OVERLAPPING.value,
+                    col(SigningKeyRow.algorithm).in_(list(SigningAlgorithm)),
                 )
                 for thumbprint in tx.exec(replaced).all():
                     schedule(
@@ -328,10 +334,13 @@ class KeyChange:
 
 
 def _rows(tx: Session) -> list[SigningKeyRow]:
-    return list(tx.exec(select(SigningKeyRow).order_by(col(SigningKeyRow.announced_at))).all())
+    """Of the keys that speak for the node; those beside them are of `dataspace.post_quantum`."""
+    found = select(SigningKeyRow).where(col(SigningKeyRow.algorithm).in_(list(SigningAlgorithm)))
+    return list(tx.exec(found.order_by(col(SigningKeyRow.announced_at))).all())
 
 
-def _move(tx: Session, row: SigningKeyRow, act: KeyAct) -> None:
+def move_key(tx: Session, row: SigningKeyRow, act: KeyAct) -> None:
+    """What happens to a key, with its time. Raises InputRejected for what cannot."""
     state, now = next_state(KeyState(row.state), act), time.time()
     row.state = state.value
     if state is KeyState.IN_USE:

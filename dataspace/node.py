@@ -47,8 +47,10 @@ from dataspace.operations.tracing import spans_of
 from dataspace.operator import Operator
 from dataspace.outbound import outbound_client
 from dataspace.peers import Peers
+from dataspace.post_quantum import SecondKeyChange, SecondKeys
 from dataspace.processes import (
     ALONE,
+    FOR_EVER_S,
     Handler,
     Later,
     Process,
@@ -94,7 +96,6 @@ log = structlog.get_logger("dataspace.node")
 
 JOIN, RENEW, RENEW_NOW = "join-space", "renew-membership", "renew-membership-now"
 RENEWAL_LOOK_S = 6 * 3600.0
-FOR_EVER_S = 100 * 365 * 86400.0
 # The operator may be set up after its first members.
 JOIN_GIVE_UP_S = 7 * 86400.0
 
@@ -134,6 +135,7 @@ class Node:
         self.replicas = Replicas(self.store, name=settings.replica, address=home.replica_url)
         _verify_one_founder(home)
         self.keyring = Keyring(self.store, home.key_files, self.did)
+        self.second_keys = SecondKeys(self.store, home.path / "keys", self.did)
         self.rows = RowSealing(self.keyring.root, seals=node_passphrase() is not None)
         self.store.use_sealing(self.rows)
         self.http = outbound_client(settings.tls_ca, settings.address_policy, heard=self._heard)
@@ -198,6 +200,7 @@ class Node:
         self.computations = Computations(self, self.running)
         self.rotation = Rotation(self)
         self.key_change = KeyChange(self)
+        self.second_key_change = SecondKeyChange(self)
         self.evidence.reload_signer = self.rotation.reload
         self.tidying = Tidying(self.store)
         self.rewind = Rewind(self)
@@ -234,6 +237,7 @@ class Node:
                 if not self.member(tx) and self.home.invitation() is not None:
                     # Not before we listen: the operator fetches our DID document.
                     self._schedule_join(tx, after_s=0.5)
+        self.second_key_change.follow_setting()
         self.tidying.begin()
         self.versions.begin()
         self.zones.begin()
@@ -318,7 +322,12 @@ class Node:
     def document(self) -> dict[str, object]:
         """The DID document: every key of ours that is to be believed."""
         return self.claims.describe(
-            document_of_node(did=self.did, url=self.home.url, keys=self.keyring.listed())
+            document_of_node(
+                did=self.did,
+                url=self.home.url,
+                keys=self.keyring.listed(),
+                second=self.second_keys.listed(),
+            )
         )
 
     def member(self, tx: Session) -> bool:
@@ -413,6 +422,7 @@ class Node:
             **self.federation.handlers(),
             **self.rotation.handlers(),
             **self.key_change.handlers(),
+            **self.second_key_change.handlers(),
             **self.witnessing.handlers(),
             **self.claims.handlers(),
             **(self.operator.handlers() if self.operator else {}),

@@ -43,7 +43,7 @@ from dataspace.access.permissions import HOLDABLE, Permission, Role
 from dataspace.access.trust import Trust
 from dataspace.errors import InputRejected
 from dataspace.identity.addresses import AddressPolicy
-from dataspace.identity.key_files import KeyFiles
+from dataspace.identity.key_files import SECOND_KEY_FILE, KeyFiles
 from dataspace.identity.keys import SigningAlgorithm, SigningKey
 from dataspace.secret_files import read_secret, write_secret
 
@@ -132,7 +132,8 @@ class Settings(BaseSettings):
         default=0, ge=0, le=1000, description="blocks after ours before an anchor counts"
     )
     post_quantum: bool = Field(
-        default=False, description="checkpoints are signed with ML-DSA-44 too, beside Ed25519"
+        default=False,
+        description="agreements and checkpoints are signed with ML-DSA-44, too",
     )
     local: bool = Field(
         default=True,
@@ -487,6 +488,8 @@ def create_home(
     keys.mkdir(exist_ok=True, mode=0o700)
     keys.chmod(0o700)
     KeyFiles(keys).make(algorithm)
+    if values.get("post_quantum"):
+        write_secret(keys / SECOND_KEY_FILE, _pem(MLDSA44PrivateKey.generate()))
     write_secret(keys / "log.pem", _pem(Ed25519PrivateKey.generate()))
     # Any 32 random bytes are a secp256k1 key, but for a chance of 2^-127.
     write_secret(keys / "account.key", secrets.token_hex(32))

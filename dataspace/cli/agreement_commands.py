@@ -54,6 +54,8 @@ def show_(
         _print(found)
         _print_terms(found["document"])
         say(f"  signed by: {', '.join(found['signed_by']) or 'nobody'}")
+        if found["signed_post_quantum_by"]:
+            say(f"  with a post-quantum key too: {', '.join(found['signed_post_quantum_by'])}")
         if found["renews"]:
             say(f"  renews: {found['renews']}")
         if found["role"] == "PROVIDER":
@@ -93,6 +95,13 @@ def deed(
 def verify(
     file: Annotated[Path, typer.Argument(help="a deed's file")],
     key: KeysOption = None,
+    second: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--post-quantum-key",
+            help="a second key that must have signed too, as DID=THUMBPRINT; repeatable",
+        ),
+    ] = None,
     online: OnlineOption = False,
     local: LocalOption = False,
     as_json: JsonOption = False,
@@ -104,7 +113,11 @@ def verify(
     from dataspace.deeds import verify_deed
 
     found = verify_deed(
-        file, known_keys(key, online=online, local=local), online=online, local=local
+        file,
+        known_keys(key, online=online, local=local),
+        online=online,
+        local=local,
+        post_quantum=known_keys(second, online=online, local=local),
     ).to_json()
 
     def render() -> None:
@@ -114,6 +127,12 @@ def verify(
         for signer in found["signers"]:
             say(f"  {signer['party']}: {signer['did']}")
             say(f"    key: {signer['thumbprint']}, {WHOSE[signer['key_known_by']]}")
+            hybrid = signer["post_quantum"]
+            if hybrid is None:
+                say("    signed with this key only, and no post-quantum one")
+            else:
+                told = WHOSE[hybrid["key_known_by"]]
+                say(f"    post-quantum key: {hybrid['thumbprint']}, {told}")
         say("  whether it was ended since, a deed does not say: ask the parties")
 
     show(found, as_json, render)

@@ -18,6 +18,8 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpx2
 
+from contracts.errors import ContractError
+from contracts.mldsa import ALGORITHM, KEY_TYPE, MlDsaKey
 from dataspace.errors import InputRejected, NodeError, ProtocolViolation, Unavailable
 from dataspace.identity.keys import (
     SUITES,
@@ -147,9 +149,27 @@ class ListedKey:
     authenticates: bool = True
 
 
-def document_of_node(*, did: str, url: str, keys: Sequence[ListedKey]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ListedSecondKey:
+    """A post-quantum key as its owner's document lists it: for statements always. Where `required`
+    it stands among those to authenticate with as well, and a statement that asks for a second
+    signature is not its owner's without one."""
+
+    key: MlDsaKey
+    required: bool
+
+
+def document_of_node(
+    *, did: str, url: str, keys: Sequence[ListedKey], second: Sequence[ListedSecondKey] = ()
+) -> dict[str, Any]:
     """The DID document a node serves at /.well-known/did.json."""
-    kids = [f"{did}#{one.key.thumbprint()}" for one in keys]
+    thumbprints = [
+        *(one.key.thumbprint() for one in keys),
+        *(one.key.thumbprint() for one in second),
+    ]
+    kids = [f"{did}#{thumbprint}" for thumbprint in thumbprints]
+    jwks = [*(public_jwk_of(one.key) for one in keys), *(one.key.as_dict() for one in second)]
+    live = [*(one.authenticates for one in keys), *(one.required for one in second)]
     return {
         "@context": [
             "https://www.w3.org/ns/did/v1",
@@ -161,12 +181,12 @@ def document_of_node(*, did: str, url: str, keys: Sequence[ListedKey]) -> dict[s
                 "id": kid,
                 "type": "JsonWebKey2020",
                 "controller": did,
-                "publicKeyJwk": public_jwk_of(one.key),
+                "publicKeyJwk": jwk,
             }
-            for kid, one in zip(kids, keys, strict=True)
+            for kid, jwk in zip(kids, jwks, strict=True)
         ],
         Use.AUTHENTICATION.value: [
-            kid for kid, one in zip(kids, keys, strict=True) if one.authenticates
+            kid for kid, authenticates in zip(kids, live, strict=True) if authenticates
         ],
         Use.ASSERTION.value: kids,
         "service": [
@@ -185,8 +205,22 @@ Keys = Mapping[Use, Mapping[str, VerificationKey]]
 
 
 @dataclass(frozen=True)
+class SecondKeys:
+    """The post-quantum keys that a document lists for statements, by their ids; `required` says
+    whether any of them is in use, so that a statement of its owner has to be signed with one."""
+
+    keys: Mapping[str, MlDsaKey]
+    required: bool
+
+
+# Of who serves no document, and so has the one key that its DID is.
+NO_SECOND_KEYS = SecondKeys({}, required=False)
+
+
+@dataclass(frozen=True)
 class _Cached:
     keys: Keys
+    second: SecondKeys
     # The first endpoint of each type of service.
     services: Mapping[str, str]
     fetched_at: float
@@ -262,6 +296,20 @@ class Resolver:
             raise ProtocolViolation(f"{did} does not list the key named in the signature")
         return found
 
+    def second_keys(self, did: str) -> SecondKeys:
+        """The post-quantum keys of `did`. Raises ProtocolViolation or Unavailable."""
+        return NO_SECOND_KEYS if did.startswith("did:key:") else self._keys(did).second
+
+    def known_second_keys(self, did: str) -> SecondKeys:
+        """`second_keys` without fetching anything, as `known_key`. Raises Unavailable."""
+        if did.startswith("did:key:"):
+            return NO_SECOND_KEYS
+        with self._lock:
+            cached = self._cache.get(did)
+        if cached is None:
+            raise Unavailable(f"the DID document of {did} is not at hand", remedy="send it again")
+        return cached.second
+
     def keys(self, did: str, *, fresh: bool = False) -> list[VerificationKey]:
         """All keys that `did` lists for statements; with `fresh` as listed a moment ago."""
         if did.startswith("did:key:"):
@@ -292,16 +340,23 @@ class Resolver:
             cached = self._cache.get(did)
         if cached is not None and now < cached.until and newer_than != cached.fetched_at:
             return cached
-        keys, services, fresh_s = self._fetch_once(did)
-        found = _Cached(keys, services, now, now + fresh_s)
+        document, fresh_s = self._fetch_once(did)
+        found = _Cached(
+            _keys_of_document(did, document),
+            _second_keys_of_document(did, document),
+            _services_of_document(document),
+            now,
+            now + fresh_s,
+        )
         with self._lock:
             if len(self._cache) >= MAX_CACHED:
                 self._cache.clear()
             self._cache[did] = found
         return found
 
-    def _fetch_once(self, did: str) -> tuple[Keys, Mapping[str, str], float]:
-        """Fetch within the limits: a few at a time, and not again what has just failed."""
+    def _fetch_once(self, did: str) -> tuple[dict[str, Any], float]:
+        """Fetch within the limits: a few at a time, and not again what has just failed, or is no
+        document that can be used."""
         with self._lock:
             failed = self._failed.get(did)
         if failed is not None and self._clock() < failed.until:
@@ -310,7 +365,8 @@ class Resolver:
             raise Unavailable("too many DID documents are being fetched", remedy="try again")
         try:
             document, fresh_s = self._fetch(did)
-            keys, services = _keys_of_document(did, document), _services_of_document(document)
+            _keys_of_document(did, document)
+            _second_keys_of_document(did, document)
         except (Unavailable, ProtocolViolation) as err:
             self._remember_failure(did, failed, err)
             raise
@@ -318,7 +374,7 @@ class Resolver:
             self._fetches.release()
         with self._lock:
             self._failed.pop(did, None)
-        return keys, services, fresh_s
+        return document, fresh_s
 
     def _remember_failure(self, did: str, before: _Failed | None, err: NodeError) -> None:
         pause_s = FAILED_FOR_S if before is None else min(before.pause_s * 2, FAILED_FOR_MOST_S)
@@ -394,6 +450,25 @@ def _keys_of_document(did: str, document: dict[str, Any]) -> Keys:
             if key is not None:
                 found[use][kid] = key
     return found
+
+
+def _second_keys_of_document(did: str, document: dict[str, Any]) -> SecondKeys:
+    """What was found to be lists of a bounded length before."""
+    listed = {use: document.get(use.value) or [] for use in (Use.ASSERTION, Use.AUTHENTICATION)}
+    named = {use: {_absolute(did, entry) for entry in listed[use]} for use in listed}
+    found: dict[str, MlDsaKey] = {}
+    for method in document.get("verificationMethod", []):
+        jwk = method.get("publicKeyJwk") if isinstance(method, dict) else None
+        if not isinstance(jwk, dict) or jwk.get("kty") != KEY_TYPE:
+            continue
+        kid = _absolute(did, method.get("id"))
+        own = kid.startswith(f"{did}#") and method.get("controller") == did
+        if own and kid in named[Use.ASSERTION] and jwk.get("alg") == ALGORITHM:
+            try:
+                found[kid] = MlDsaKey.of_jwk(jwk)
+            except ContractError as err:
+                raise ProtocolViolation(f"the DID document of {did} has a malformed key") from err
+    return SecondKeys(found, required=bool(found.keys() & named[Use.AUTHENTICATION]))
 
 
 def _services_of_document(document: dict[str, Any]) -> Mapping[str, str]:

@@ -21,6 +21,8 @@ from dataspace.identity.keys import SigningAlgorithm, SigningKey
 from dataspace.secret_files import read_secret, write_secret
 
 ROOT_BYTES = 32
+# Beside the first key where the node signs with a post-quantum one too (`dataspace.post_quantum`).
+SECOND_KEY_FILE = "signing-mldsa44.pem"
 
 
 class KeyFiles:

@@ -57,6 +57,10 @@ def described(row: AgreementRow, now: datetime) -> dict[str, Any]:
         row.provider: row.provider_signature is not None,
         row.consumer: row.consumer_signature is not None,
     }
+    hybrid = {
+        row.provider: row.provider_post_quantum is not None,
+        row.consumer: row.consumer_post_quantum is not None,
+    }
     return {
         "id": row.id,
         "role": row.role,
@@ -71,6 +75,7 @@ def described(row: AgreementRow, now: datetime) -> dict[str, Any]:
         "negotiation": row.negotiation,
         "renews": row.renews,
         "signed_by": [did for did, has_signed in signed.items() if has_signed],
+        "signed_post_quantum_by": [did for did, has_signed in hybrid.items() if has_signed],
         "use_count": row.use_count,
         # None: the data as they are and as they change.
         "covers_versions": covered_versions(Agreement.model_validate(row.document)),

@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import structlog
-from joserfc.jwk import import_key
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
+from contracts import messages as dsp
 from contracts.deed import make_deed, public_jwk
+from contracts.keys import SignatureKey, key_of_jwk
+from contracts.mldsa import ALGORITHM
 from contracts.odrl import Agreement, Offer, agreement_from, same_terms
 from contracts.party import Party
-from contracts.signature import key_id, sign_agreement, verify_agreement_signature
+from contracts.signature import (
+    key_id,
+    sign_agreement,
+    verify_agreement_signature,
+    verify_post_quantum_signature,
+)
 from contracts.transfer import TERMINAL, TransferState
 from dataspace.canonical import canonical_hash
-from dataspace.errors import InputRejected, NodeError, NotFound
+from dataspace.errors import InputRejected, NodeError, NotFound, ProtocolViolation
 from dataspace.evidence import origin_of_url
 from dataspace.identity.tokens import Member
 from dataspace.protocol.agreement_rows import standing
@@ -54,16 +61,42 @@ class Agreements:
             timestamp=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         )
         row.agreement = agreement.to_json()
-        row.provider_signature = self.sign(row)
+        row.provider_signature, row.provider_post_quantum = self.sign(row)
 
-    def sign(self, row: NegotiationRow) -> str:
-        own = self._node.identity
-        return sign_agreement(Agreement.model_validate(row.agreement), own.key, own.kid, own.alg)
+    def sign(self, row: NegotiationRow) -> tuple[str, str | None]:
+        """Our signature of the row's agreement, and the second one where we have a key for it."""
+        own, agreement = self._node.identity, Agreement.model_validate(row.agreement)
+        first = sign_agreement(agreement, own.key, own.kid, own.alg)
+        second = self._node.second_keys.current()
+        if second is None:
+            return first, None
+        kid = self._node.second_keys.kid(second)
+        return first, sign_agreement(agreement, second, kid, ALGORITHM)
 
-    def verify_signature(self, signature: str, agreement: Agreement, signer: str) -> None:
-        verify_agreement_signature(
-            signature, agreement, signer, self._node.peers.resolver.known_key
-        )
+    def verify_signatures(
+        self,
+        message: dsp.ContractAgreementMessage | dsp.ContractAgreementVerificationMessage,
+        agreement: Agreement,
+        signer: str,
+    ) -> None:
+        """Check what `signer` sent of its agreement. A peer of another make signs nothing; whose
+        DID document lists a post-quantum key in use signs with both. Raises ProtocolViolation, and
+        Unavailable for a signer whose document is not at hand."""
+        resolver = self._node.peers.resolver
+        first, second = message.signature, message.post_quantum_signature
+        if first is not None:
+            verify_agreement_signature(first, agreement, signer, resolver.known_key)
+        keys = resolver.known_second_keys(signer)
+        if second is not None:
+            if first is None:
+                raise ProtocolViolation("a post-quantum signature stands beside the first one only")
+            verify_post_quantum_signature(second, agreement, signer, keys.keys.__getitem__)
+        elif keys.required:
+            raise ProtocolViolation(
+                f"{signer} lists a post-quantum key, and this agreement is not signed with it",
+                remedy="sign it with both keys; a DID document that lists a key no longer used may "
+                "be a quarter of an hour old at a peer",
+            )
 
     def conclude(self, tx: Session, row: NegotiationRow) -> None:
         """Both sides have it: keep the agreement, and the evidence of it."""
@@ -82,6 +115,8 @@ class Agreements:
                 finalized_at=time.time(),
                 provider_signature=row.provider_signature,
                 consumer_signature=row.consumer_signature,
+                provider_post_quantum=row.provider_post_quantum,
+                consumer_post_quantum=row.consumer_post_quantum,
                 keys=self._keys(row),
                 renews=row.renews,
             )
@@ -146,19 +181,32 @@ class Agreements:
             )
         stored = row.keys or {}
         return make_deed(
-            (row.provider_signature, row.consumer_signature),
-            lambda kid: import_key(stored[kid]) if kid in stored else self._node.key_of(kid),
+            _signatures(row),
+            lambda kid: key_of_jwk(stored[kid]) if kid in stored else self._key_of(kid),
         )
+
+    def _key_of(self, kid: str) -> SignatureKey:
+        """A key of a party, its second one included. Raises as `Node.key_of`."""
+        node, did = self._node, kid.partition("#")[0]
+        if did != node.did:
+            second = node.peers.resolver.second_keys(did).keys
+            return second[kid] if kid in second else node.key_of(kid)
+        # What is in use is in its file, so that this is answered inside a transaction too.
+        current = node.second_keys.current()
+        if current is not None and kid == node.second_keys.kid(current):
+            return current
+        if kid == node.identity.kid:
+            return node.identity.key
+        earlier = {node.second_keys.kid(one.key): one.key for one in node.second_keys.listed()}
+        return earlier[kid] if kid in earlier else node.key_of(kid)
 
     def _keys(self, row: NegotiationRow) -> dict[str, Any]:
         """The keys that signed, so that a deed can be made when the other side has gone."""
         keys: dict[str, Any] = {}
-        for signature in (row.provider_signature, row.consumer_signature):
-            if signature is None:
-                continue
+        for signature in _signatures(row):
             kid = key_id(signature)
             try:
-                keys[kid] = public_jwk(self._node.key_of(kid))
+                keys[kid] = public_jwk(self._key_of(kid))
             except NodeError as err:
                 # It was there when the signature was verified a moment ago. The agreement holds
                 # without it; a deed will look the key up again.
@@ -237,6 +285,17 @@ class Agreements:
                 remedy="list them: dataspace agreement list",
             )
         return row
+
+
+def _signatures(row: NegotiationRow | AgreementRow) -> list[str]:
+    """Those that are there, each side's first one first."""
+    found = (
+        row.provider_signature,
+        row.consumer_signature,
+        row.provider_post_quantum,
+        row.consumer_post_quantum,
+    )
+    return [signature for signature in found if signature is not None]
 
 
 class Ending(BaseModel):

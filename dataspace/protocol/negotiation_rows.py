@@ -135,10 +135,13 @@ def message_of(
             **names,
             agreement=Agreement.model_validate(row.agreement),
             signature=row.provider_signature,
+            post_quantum_signature=row.provider_post_quantum,
         )
     if action.verb is Verb.VERIFY:
         return f"{known}agreement/verification", dsp.ContractAgreementVerificationMessage(
-            **names, signature=row.consumer_signature
+            **names,
+            signature=row.consumer_signature,
+            post_quantum_signature=row.consumer_post_quantum,
         )
     event: Literal["ACCEPTED", "FINALIZED"] = (
         "ACCEPTED" if action.verb is Verb.ACCEPT else "FINALIZED"

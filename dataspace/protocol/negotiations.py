@@ -219,14 +219,14 @@ class Negotiations:
                     "agreement: assigner and assignee are not the two who negotiate"
                 )
             self._verify_new(tx, agreement.id)
-            if message.signature is not None:
-                self._node.agreements.verify_signature(message.signature, agreement, row.peer)
+            self._node.agreements.verify_signatures(message, agreement, row.peer)
             row.agreement, row.provider_signature = agreement.to_json(), message.signature
+            row.provider_post_quantum = message.post_quantum_signature
         elif isinstance(message, dsp.ContractAgreementVerificationMessage):
-            if message.signature is not None:
-                agreed = Agreement.model_validate(row.agreement)
-                self._node.agreements.verify_signature(message.signature, agreed, row.peer)
+            agreed = Agreement.model_validate(row.agreement)
+            self._node.agreements.verify_signatures(message, agreed, row.peer)
             row.consumer_signature = message.signature
+            row.consumer_post_quantum = message.post_quantum_signature
         elif isinstance(message, dsp.ContractNegotiationTerminationMessage):
             said = explanation_of(message.reason, message.code)
             row.reason, row.clause, row.remedy = said.sentence, said.clause, said.remedy
@@ -280,7 +280,7 @@ class Negotiations:
         if action.verb is Verb.AGREE:
             self._node.agreements.draft(row)
         elif action.verb is Verb.VERIFY:
-            row.consumer_signature = self._node.agreements.sign(row)
+            row.consumer_signature, row.consumer_post_quantum = self._node.agreements.sign(row)
         elif action.verb is Verb.ACCEPT:
             # What was offered is now what we ask for, and what an agreement has to say.
             row.offer = row.agreement

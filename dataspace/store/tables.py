@@ -132,6 +132,9 @@ class NegotiationRow(Versioned, table=True):
     agreement: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     provider_signature: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
     consumer_signature: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    # A second one, of a side that has a post-quantum key.
+    provider_post_quantum: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    consumer_post_quantum: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
     # How many proposals have been made by either side, so that haggling ends.
     rounds: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     # Why it waits for a person of ours, and what the person said.
@@ -168,7 +171,10 @@ class AgreementRow(Versioned, table=True):
     use_count: int = 0
     provider_signature: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
     consumer_signature: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
-    # The public keys both signatures were made with, by key id, as JWK.
+    # A second one, of a side that has a post-quantum key.
+    provider_post_quantum: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    consumer_post_quantum: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    # The public keys all signatures were made with, by key id, as JWK.
     keys: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     renews: str | None = None
     # Either party may end it before its time.

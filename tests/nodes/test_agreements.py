@@ -89,6 +89,12 @@ def test_both_sides_hold_the_same_agreement_signed_by_both(city: City, agreed: A
     assert agreement in [one["id"] for one in city.consumer.agreements()]
 
 
+def sides_hybrid(city: City, agreement: str) -> list[list[str]]:
+    """Who signed with two keys, as either side says."""
+    sides = (city.consumer, city.node("insurer").client)
+    return [shown(one, agreement)["signed_post_quantum_by"] for one in sides]
+
+
 def test_either_side_makes_the_same_deed_and_a_third_party_verifies_it(
     city: City, agreed: Any, tmp_path: Path
 ) -> None:
@@ -106,6 +112,9 @@ def test_either_side_makes_the_same_deed_and_a_third_party_verifies_it(
         city.node("insurer").did: "did-document",
         city.node("institute").did: "did-document",
     }
+    # The nodes of this space sign with a post-quantum key too, and list it.
+    assert found.second_known_by == found.known_by
+    assert sides_hybrid(city, agreement) == [list(found.known_by)] * 2
     offline = verify_deed(file, {}, online=False, local=False)
     assert offline.known_by == {}
     # A document on this machine is somebody's own network to whoever did not say otherwise.
