@@ -103,7 +103,10 @@ class HttpLog(LogReader):
                 f"the log at {self._url} cannot be reached", remedy="check its address"
             ) from err
         if answer.status != 200:
-            raise Unavailable(f"the log at {self._url} answered {answer.status} for {path}")
+            raise Unavailable(
+                f"the log at {self._url} answered {answer.status} for {path}",
+                remedy="check its address: a node's log is at URL/tlog",
+            )
         return answer.body
 
 

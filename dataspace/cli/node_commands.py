@@ -104,7 +104,7 @@ def join(
 @app.command()
 @reported
 def serve(home: HomeOption = HOME) -> None:
-    """Run the node until Ctrl-C. Its API documentation is at URL/docs."""
+    """Run the node until Ctrl-C. Its API is described at URL/openapi.json."""
     from dataspace.server import serve_home
 
     serve_home(Home(home))

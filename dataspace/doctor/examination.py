@@ -80,6 +80,16 @@ def _all_of(check: str, look: Callable[[], Findings]) -> Findings:
     try:
         yield from look()
     except (OSError, SQLAlchemyError, *SHOWN) as err:
-        sentence = str(err) if isinstance(err, SHOWN) else f"cannot look: {type(err).__name__}"
-        remedy = getattr(err, "remedy", None) or "see the sentence; then run doctor again"
-        yield error(check, sentence, remedy)
+        yield error(check, *_why_not_looked_at(err))
+
+
+def _why_not_looked_at(err: Exception) -> tuple[str, str]:
+    """A sentence and its remedy; a driver's own text is not shown, as it may quote a row."""
+    if isinstance(err, SHOWN):
+        return str(err), getattr(err, "remedy", None) or "correct that, and run doctor again"
+    if isinstance(err, SQLAlchemyError):
+        return (
+            f"the database cannot be read ({type(err).__name__})",
+            "stop the node, keep a copy of the database, and restore the newest backup",
+        )
+    return f"cannot be looked at ({type(err).__name__})", "check the disk and who owns the files"

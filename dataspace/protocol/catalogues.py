@@ -41,7 +41,7 @@ def fetch_dataset(peers: Peers, provider: str, dataset: str) -> dsp.Dataset:
             remedy="look at its catalogue: dataspace catalog URL",
         )
     if answer.status >= 300:
-        raise ProtocolViolation(f"{provider} refused its catalogue: {answer.reason()}")
+        raise _refused(provider, answer)
     return dsp.parse(dsp.Dataset, answer.body)
 
 
@@ -108,7 +108,14 @@ def _verify_answered(answer: Answer, did: str, *, filtered: bool) -> None:
             f"{did} does not take this filter: {answer.reason()}",
             remedy="write it in that node's language, or look through the whole catalogue",
         )
-    raise ProtocolViolation(f"{did} refused its catalogue: {answer.reason()}")
+    raise _refused(did, answer)
+
+
+def _refused(did: str, answer: Answer) -> ProtocolViolation:
+    return ProtocolViolation(
+        f"{did} refused its catalogue: {answer.reason()}",
+        remedy="ask its owner; where the reason is your membership, the space's operator",
+    )
 
 
 def _next_page(answer: Answer, asked: str, base: str) -> str | None:

@@ -131,6 +131,7 @@ def orphan(path: Path) -> None:
             ),
         ),
         ("database", Level.ERROR, damage),
+        ("database", Level.ERROR, lambda path: (path / "node.sqlite").write_text("no database")),
         ("database", Level.WARNING, lambda path: (path / "node.sqlite").unlink()),
         ("schema", Level.WARNING, changed("UPDATE alembic_version SET version_num = '0008'")),
         ("schema", Level.ERROR, changed("UPDATE alembic_version SET version_num = '9999'")),
