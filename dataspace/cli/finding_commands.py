@@ -17,6 +17,8 @@ app = typer.Typer()
 
 # A catalogue that does not come in a minute is given up by the node itself.
 REFRESH_S: Final = 90.0
+# The operator lists participants at once, or is away.
+LISTED_WITHIN_S: Final = 20.0
 LOOK_S: Final = 0.2
 
 TextOption = Annotated[
@@ -137,12 +139,17 @@ def search(
 def _refresh(node: Client) -> None:
     """Wait until every participant's catalogue was read, or could not be, since now."""
     since: float = node.call("POST", "/api/federation/refreshes")["since"]
-    until = time.monotonic() + REFRESH_S
-    while time.monotonic() < until:
+    began = time.monotonic()
+    while (gone := time.monotonic() - began) < REFRESH_S:
         found = node.participants()
-        tried = [one["tried_at"] or 0.0 for one in found["nodes"]]
-        if (found["listed_at"] or 0.0) >= since and all(one >= since for one in tried):
+        listed = (found["listed_at"] or 0.0) >= since
+        if listed and all((one["tried_at"] or 0.0) >= since for one in found["nodes"]):
             return
+        if not listed and gone > LISTED_WITHIN_S:
+            raise Unavailable(
+                "the space's operator does not answer, so who takes part is not known anew",
+                remedy="search without --refresh for what was read, or try again",
+            )
         time.sleep(LOOK_S)
     raise Unavailable(
         f"the catalogues of the space were not all read within {REFRESH_S:.0f} seconds",
