@@ -6,18 +6,17 @@ there to keep guessing from costing the node its time, not to stop the guess tha
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dataspace.rates import network_of
+
 FAILURES_A_MINUTE, FAILURES_A_MINUTE_IN_ALL = 10, 300
 MAX_ADDRESSES = 10_000
 MINUTE_S = 60.0
-# Who has one address of IPv6 has all of its network.
-IPV6_NETWORK_BITS = 64
 
 Clock = Callable[[], float]
 
@@ -33,10 +32,10 @@ class Attempts:
 
     def allow(self, address: str) -> bool:
         with self._lock:
-            return self._allows(_network(address))
+            return self._allows(network_of(address))
 
     def failed(self, address: str) -> None:
-        network = _network(address)
+        network = network_of(address)
         with self._lock:
             if len(self._failed) >= MAX_ADDRESSES:
                 self._failed.pop(next(iter(self._failed)))
@@ -53,13 +52,3 @@ class Attempts:
         if not mine:
             self._failed.pop(network, None)
         return len(mine) < FAILURES_A_MINUTE and len(self._all) < FAILURES_A_MINUTE_IN_ALL
-
-
-def _network(address: str) -> str:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return address
-    return str(ipaddress.ip_network((parsed, IPV6_NETWORK_BITS), strict=False))

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dataspace.cli.shared import EXIT_ERROR, HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.errors import InputRejected
-from dataspace.operations.effective import (
-    Configuration,
-    read_configuration,
-    settings_table,
-)
+
+if TYPE_CHECKING:
+    from dataspace.operations.effective import Configuration
 
 app = typer.Typer(help="A node's settings: what they come to, where they come from.")
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
@@ -24,6 +22,8 @@ BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
 @reported
 def show_settings(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
     """Every setting with its value and where that comes from; secrets are masked."""
+    from dataspace.operations.effective import read_configuration
+
     found = read_configuration(home, os.environ)
 
     def render() -> None:
@@ -39,6 +39,8 @@ def show_settings(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
 def check(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
     """Say what is wrong with the settings: unknown, unusable, contradictory. Ends with 1 where the
     node would not start or could not work."""
+    from dataspace.operations.effective import read_configuration
+
     found = read_configuration(home, os.environ)
 
     def render() -> None:
@@ -60,6 +62,8 @@ def table(
     as_json: JsonOption = False,
 ) -> None:
     """The settings as a table in Markdown, as the documentation has it."""
+    from dataspace.operations.effective import settings_table
+
     made = settings_table()
     if write is not None:
         text = write.read_text(encoding="utf-8")

@@ -11,7 +11,6 @@ import typer
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
 from dataspace.identity.standing import Standing
-from dataspace.members import MAX_A_PAGE
 from dataspace.settings import ParticipantKind
 
 app = typer.Typer(
@@ -38,6 +37,8 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """Operator only: the members, in the order in which they joined."""
+    from dataspace.members import MAX_A_PAGE
+
     query: list[tuple[str, str]] = [("kind", one.value) for one in kind or ()]
     query += [("status", one.value) for one in status or ()]
     query += [(name, value) for name, value in (("zone", zone), ("text", text)) if value]

@@ -11,7 +11,6 @@ from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, sh
 from dataspace.client import Client
 from dataspace.errors import InputRejected
 from dataspace.identity.keys import SigningAlgorithm
-from dataspace.outbound import outbound_client
 from dataspace.settings import Home, ParticipantKind, create_home, free_port
 
 app = typer.Typer()
@@ -72,6 +71,7 @@ def init(
     made = create_home(home, values, invitation=code, algorithm=signing_algorithm)
     did = _did(made)
     if regulator:
+        from dataspace.outbound import outbound_client
         from dataspace.regulator import join_as_regulator
 
         with outbound_client(made.settings.tls_ca) as http:

@@ -14,6 +14,7 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from dataspace.errors import ProtocolViolation, Unavailable
@@ -21,6 +22,8 @@ from dataspace.errors import ProtocolViolation, Unavailable
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+# Addresses that came lately are not taken apart again.
+REMEMBERED: Final = 4096
 # A name with more addresses than these is called at the first ones only.
 MAX_ADDRESSES: Final = 8
 
@@ -53,6 +56,17 @@ _NOT_PUBLIC: Final = _networks(
     "192.88.99.0/24",
 )
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+@lru_cache(maxsize=REMEMBERED)
+def is_loopback(host: str) -> bool:
+    """Whether this is an address, or the name, by which only this machine reaches itself."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ W3C Decentralized Identifiers 1.0 for the document and what a key in it may be u
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import threading
 import time
@@ -21,6 +20,7 @@ import httpx2
 from contracts.errors import ContractError
 from contracts.mldsa import ALGORITHM, KEY_TYPE, MlDsaKey
 from dataspace.errors import InputRejected, NodeError, ProtocolViolation, Unavailable
+from dataspace.identity.addresses import is_loopback
 from dataspace.identity.keys import (
     SUITES,
     VerificationKey,
@@ -124,7 +124,7 @@ def url_of_did(did: str, *, local: bool) -> str:
         raise ProtocolViolation("expected a did:web with a host that is one") from err
     if port == 0:
         raise ProtocolViolation("expected a did:web with a port that can be called")
-    scheme = "http" if local and _is_loopback(host) else "https"
+    scheme = "http" if local and is_loopback(host) else "https"
     return "/".join([f"{scheme}://{host_and_port}", *(quote(part) for part in path)])
 
 
@@ -515,15 +515,6 @@ def _key_of_did_key(did: str) -> VerificationKey:
             except ValueError as err:
                 raise ProtocolViolation("the did:key holds no key of its kind") from err
     raise ProtocolViolation("expected a did:key of an Ed25519 or P-256 key")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _base58_encode(data: bytes) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from dataspace.errors import InputRejected
-from dataspace.operations.scraping import is_loopback
+from dataspace.identity.addresses import is_loopback
 from dataspace.settings import SETTINGS_FILE, Settings
 
 PREFIX: Final = "DATASPACE_"

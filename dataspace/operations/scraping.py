@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 from dataspace.errors import InputRejected
+from dataspace.identity.addresses import is_loopback
 from dataspace.operations.metrics import Metrics
 from dataspace.settings import Settings
 
 # A scraper asks every few seconds; more at a time than these are turned away.
 MAX_AT_A_TIME: Final = 8
 TIMEOUT_S: Final = 5.0
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class ScrapePort:

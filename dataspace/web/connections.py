@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from dataspace.identity.addresses import is_loopback
 from dataspace.rates import network_of
 from dataspace.settings import Settings
-from dataspace.web.limits import Network, is_in, is_loopback
+from dataspace.web.limits import Network, is_in
 
 # A token with its membership credential has 8 KiB at most, a form's cookie little.
 MAX_HEAD_BYTES: Final = 32 * 1024

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dataspace.identity.addresses import REMEMBERED, is_loopback
 from dataspace.rates import LONGEST_WAIT_S, Limit, Rates, network_of
 from dataspace.settings import Settings
 
@@ -27,8 +28,6 @@ ADDRESS: Final = "requests"
 MAX_HOPS: Final = 16
 # By these names a node is called on its own machine, and by a proxy there.
 OF_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-# Names and addresses that came lately are not taken apart again.
-REMEMBERED: Final = 4096
 # Work that is paid for in bytes, within the bounds of what a run may keep in hand.
 FRAMES: Final = "/compute/"
 
@@ -176,9 +175,3 @@ def is_in(address: str, networks: Sequence[Network]) -> bool:
     except ValueError:
         return False
     return any(parsed in network for network in networks)
-
-
-@lru_cache(maxsize=REMEMBERED)
-def is_loopback(address: str) -> bool:
-    """Whether this is an address of this machine's own."""
-    return _is_address(address) and ipaddress.ip_address(address).is_loopback
