@@ -37,6 +37,9 @@ MAX_SIGNATURE_BYTES = 8192
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 DIGEST_HEX = re.compile(r"[0-9a-f]{64}")
 
+# The frame in which any other party sends its own signature.
+SIGNATURE = "transcript/signature"
+
 Sign: TypeAlias = Callable[[bytes], bytes]
 Verify: TypeAlias = Callable[[str, bytes, bytes], None]
 
@@ -67,6 +70,19 @@ class Transcribed:
     outcome: Outcome
     digest: bytes
     signatures: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A run at a party that has signed its transcript and waits for the others' signatures.
+
+    All that `closing` needs, and no secret of the run: the role has ended.
+    """
+
+    outcome: Outcome
+    parties: tuple[str, ...]
+    digest: bytes
+    signature: bytes
 
 
 def wrap(payload: bytes, nonce: bytes) -> bytes:
@@ -157,6 +173,7 @@ def transcribed(
     verify: Verify,
     random_bytes: Callable[[int], bytes],
     hand_out: bool = True,
+    keep: Callable[[Signed], None] = lambda _: None,
 ) -> Steps[Transcribed]:
     """Run `role` with its frames in envelopes, then agree on the transcript and sign it.
 
@@ -164,8 +181,10 @@ def transcribed(
     failure in it is taken as a signature that does not hold. Everyone's clock, keys and randomness
     are the caller's. Without `hand_out` the collector ends when it holds every signature, and its
     caller sends them (`encode_signatures`) once it has stored what it holds: whoever dies in
-    between has lost nothing. Where the outcome names those who took part, they are the parties that
-    sign. Raises what `role` raises, InputRejected for names that do not fit, and
+    between has lost nothing. `keep` is called at any other party before its signature leaves it:
+    the collector may end the run well with that, and so this party must be able to as well, in a
+    later life too (`closing`). Where the outcome names those who took part, they are the parties
+    that sign. Raises what `role` raises, InputRejected for names that do not fit, and
     ProtocolViolation, naming the frame or the party, where two accounts differ. `role` is closed
     when this ends, however it ends.
     """
@@ -189,9 +208,25 @@ def transcribed(
         signatures = yield from _collect_signatures(own, me, others, digest, verify)
         if hand_out:
             yield from _hand_out(signatures, others)
-    else:
-        signatures = yield from _submit_signature(own, me, parties, collector, digest, verify)
-    return Transcribed(outcome, digest, signatures)
+        return Transcribed(outcome, digest, signatures)
+    signed = Signed(outcome, tuple(parties), digest, own)
+    keep(signed)
+    return (yield from closing(signed, me=me, collector=collector, verify=verify))
+
+
+def closing(signed: Signed, *, me: str, collector: str, verify: Verify) -> Steps[Transcribed]:
+    """End a run that `me`, who is not the collector, has signed: from the run itself, or from what
+    it kept. Raises ProtocolViolation for signatures that are not everybody's."""
+    yield from send(collector, SIGNATURE, signed.signature)
+    limit = len(signed.parties) * (2 * MAX_SIGNATURE_BYTES + 100) + 2
+    bundle = yield from receive(collector, SIGNATURES, limit)
+    signatures = _parse_signatures(bundle, signed.parties, collector)
+    if signatures[me] != signed.signature:
+        raise ProtocolViolation(f"{collector} altered the signature of {me}")
+    for party, signature in signatures.items():
+        if party != me:
+            _verify_signature(party, signed.digest, signature, verify)
+    return Transcribed(signed.outcome, signed.digest, signatures)
 
 
 def _verify_names(me: str, parties: tuple[str, ...], collector: str) -> None:
@@ -300,7 +335,7 @@ def _collect_signatures(
     """As the collector: check everyone's signature."""
     signatures = {me: own}
     for party in others:
-        signature = yield from receive(party, "transcript/signature", MAX_SIGNATURE_BYTES)
+        signature = yield from receive(party, SIGNATURE, MAX_SIGNATURE_BYTES)
         _verify_signature(party, digest, signature, verify)
         signatures[party] = signature
     return dict(sorted(signatures.items()))
@@ -310,22 +345,6 @@ def _hand_out(signatures: dict[str, bytes], others: list[str]) -> Steps[None]:
     bundle = encode_signatures(signatures)
     for party in others:
         yield from send(party, SIGNATURES, bundle)
-
-
-def _submit_signature(
-    own: bytes, me: str, parties: tuple[str, ...], collector: str, digest: bytes, verify: Verify
-) -> Steps[dict[str, bytes]]:
-    """As any other party: send the own signature, check everyone else's."""
-    yield from send(collector, "transcript/signature", own)
-    limit = len(parties) * (2 * MAX_SIGNATURE_BYTES + 100) + 2
-    bundle = yield from receive(collector, SIGNATURES, limit)
-    signatures = _parse_signatures(bundle, parties, collector)
-    if signatures[me] != own:
-        raise ProtocolViolation(f"{collector} altered the signature of {me}")
-    for party, signature in signatures.items():
-        if party != me:
-            _verify_signature(party, digest, signature, verify)
-    return signatures
 
 
 def encode_signatures(signatures: Mapping[str, bytes]) -> bytes:

@@ -2,8 +2,8 @@
 
 The last frame of a run goes to every provider by a durable process, scheduled in the transaction
 that stores the result: a consumer that dies before it has not completed anywhere, and one that dies
-after it hands out the signatures in its next life. A provider waits for them until the order's
-deadline.
+after it hands out the signatures in its next life. A provider that has signed waits for them
+(`dataspace.computing.closing`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import structlog
 from sqlmodel import Session
 
 from contracts.order import ComputationOrder
+from dataspace.computing.closing import SIGNATURES_S
 from dataspace.computing.inbox import content_digest
 from dataspace.computing.sessions import Session as Run
 from dataspace.errors import ProtocolViolation, Unavailable
@@ -49,7 +50,7 @@ def schedule_handing_out(
         },
         lane=f"{DELIVER}:{transfer.pid}",
         target=part.did,
-        give_up_after_s=max(0.0, order.expires_at.timestamp() - time.time()),
+        give_up_after_s=max(0.0, order.expires_at.timestamp() - time.time()) + SIGNATURES_S,
     )
 
 

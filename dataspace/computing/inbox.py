@@ -90,7 +90,7 @@ class Inbox:
     def put(self, chunk: Chunk) -> None:
         """Take a chunk. Raises ProtocolViolation for a malformed or contradicting one, Unavailable
         when too much is waiting, SessionClosed after the end."""
-        _verify_chunk(chunk)
+        verify_chunk(chunk)
         with self._changed:
             frame = self._frames.get((chunk.sender, chunk.sequence))
             if frame is not None and chunk.number in frame.digests:
@@ -154,6 +154,22 @@ class Inbox:
             )
         return payload
 
+    def taken(self, sender: str) -> int:
+        """How many frames of `sender` the role has had."""
+        with self._changed:
+            return self._next.get(sender, 0)
+
+    def go_on_after(self, sender: str, taken: int) -> None:
+        """Count `taken` frames of `sender` as had: an earlier life of the role had them."""
+        with self._changed:
+            self._next[sender] = taken
+
+    def has_next(self, sender: str) -> bool:
+        """Whether the next frame of `sender` is there, whole."""
+        with self._changed:
+            frame = self._frames.get((sender, self._next.get(sender, 0)))
+            return frame is not None and frame.complete
+
     def pause(self, wait_s: float) -> None:
         """Wait, unless the session is closed: then raise the reason at once."""
         with self._changed:
@@ -206,7 +222,8 @@ def _suspended_too_long() -> Unavailable:
     )
 
 
-def _verify_chunk(chunk: Chunk) -> None:
+def verify_chunk(chunk: Chunk) -> None:
+    """Raise ProtocolViolation for a chunk that no party sends."""
     if not FRAME_NAME.fullmatch(chunk.name):
         raise ProtocolViolation("the frame has no usable name")
     if not 1 <= chunk.of <= MAX_CHUNKS or not 0 <= chunk.number < chunk.of:

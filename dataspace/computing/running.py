@@ -14,8 +14,19 @@ from connectors.source import ConsentedSource, open_source
 from connectors.table import Reading
 from connectors.use import Use
 from contracts.odrl import Agreement
-from contracts.order import ComputationOrder, OrderParticipant, open_order
+from contracts.order import (
+    ComputationOrder,
+    OrderParticipant,
+    open_order,
+    read_unverified_order,
+)
 from dataspace.canonical import canonical_hash
+from dataspace.computing.closing import (
+    SignedRun,
+    keep_signed,
+    put_back,
+    signed_run,
+)
 from dataspace.computing.inbox import Inbox
 from dataspace.computing.measured import MeasuredRows, MeasuredWorkers
 from dataspace.computing.parameters import RowsOf, SteadyRows, parameters_of
@@ -35,7 +46,8 @@ from privacy.engine import ENGINE_SETTING
 from privacy.errors import Withheld
 from privacy.kinds import CONSUMER, ConsumerSecrets, Inputs
 from privacy.kinds import kind as kind_named
-from privacy.transcript import Transcribed, transcribed
+from privacy.spool import Spool
+from privacy.transcript import Signed, Transcribed, Verify, closing, transcribed
 from privacy.workers import Workers
 
 if TYPE_CHECKING:
@@ -97,6 +109,12 @@ class Running:
             if row.replica == "" and is_kept(tx, RUN, row.id):
                 # It was taken over before, and nobody has begun it yet.
                 continue
+            if self._signed(row) is not None:
+                # Nothing begins again: whoever takes it offers its signature and takes the others'.
+                row.replica = ""
+                tx.add(row)
+                schedule(tx, RUN, row.id)
+                continue
             if kind.resumable and not key_is_lost and row.attempt < MAX_ATTEMPTS:
                 row.attempt += 1
                 row.replica = ""
@@ -141,15 +159,15 @@ class Running:
         for order_id in self._node.computations.keyed():
             self._node.computations.forget_key(order_id)
 
-    def waiting(self, tx: Session) -> list[ComputationRow]:
+    def waiting(self, tx: Session) -> list[Waiting]:
         """Computations that could run and have not begun."""
         due = select(ProcessRow.subject).where(
             ProcessRow.kind == RUN, col(ProcessRow.state) == "ready"
         )
-        could = select(ComputationRow).where(
+        could = select(ComputationRow.id, ComputationRow.consumer, ComputationRow.created_at).where(
             ComputationRow.status == REQUESTED, col(ComputationRow.id).in_(due)
         )
-        return list(tx.exec(could).all())
+        return [Waiting(*one) for one in tx.exec(could).all()]
 
     def _is_next(self, tx: Session, row: ComputationRow) -> bool:
         # The bound is the memory of one process; every replica has its own.
@@ -157,9 +175,8 @@ class Running:
             ComputationRow.status == RUNNING,
             ComputationRow.replica == self._node.replicas.name,
         )
-        waiting = [Waiting(one.id, one.consumer, one.created_at) for one in self.waiting(tx)]
         return row.id in choose_next(
-            waiting,
+            self.waiting(tx),
             tx.exec(running).all(),
             most=MAX_RUNNING,
             most_a_consumer=MAX_RUNNING_A_CONSUMER,
@@ -183,8 +200,13 @@ class Running:
                 )
             row.replica = node.replicas.name
             tx.add(row)
-        # Opened again from the bytes that came: what runs is what was signed.
-        order = open_order(row.order_jws, self._key_of, datetime.now(UTC))
+        signed = self._signed(row)
+        if signed is None:
+            # Opened again from the bytes that came: what runs is what was signed.
+            order = open_order(row.order_jws, self._key_of, datetime.now(UTC))
+        else:
+            # It was opened when the run began, and may have expired since.
+            order = read_unverified_order(row.order_jws)
         left_s = (order.expires_at - datetime.now(UTC)).total_seconds()
         run = Run(
             order_id=row.id,
@@ -196,9 +218,24 @@ class Running:
             resumable=kind_named(row.kind).resumable,
             announced=row.attempt == 1,
         )
+        if signed is not None:
+            put_back(run, self.spools.open(row.id), signed)
         with about(computation=row.id, role=row.role):
-            node.sessions.open(run, self._course(row, order))
+            node.sessions.open(run, self._course(row, order, signed))
         return None
+
+    def _signed(self, row: ComputationRow) -> SignedRun | None:
+        """What an earlier life had kept of this attempt, if it had signed it."""
+        spool = self.spools.find(row.id)
+        return None if spool is None else signed_run(spool, row.attempt)
+
+    def _keep(self, spool: Spool, order_id: str, signed: Signed, excluded: int | None) -> None:
+        """Have on the disk what ends this run well, before our signature leaves."""
+        node = self._node
+        run = node.sessions.find(order_id)
+        if run is None or node.computations.get(order_id).replica != node.replicas.name:
+            raise Unavailable("another replica goes on with the computation")
+        keep_signed(run, spool, signed, excluded)
 
     def _run_failed(self, tx: Session, process: Process, error: str) -> None:
         row = tx.get(ComputationRow, process.subject)
@@ -209,13 +246,26 @@ class Running:
     def _key_of(self, kid: str) -> Any:
         return self._node.key_of(kid)
 
-    def _course(self, row: ComputationRow, order: ComputationOrder) -> Course:
-        reading = self._reading(row, order)
+    def _course(
+        self, row: ComputationRow, order: ComputationOrder, signed: SignedRun | None
+    ) -> Course:
+        # What was signed needs no rows, and they may be gone.
+        reading = None if signed is not None else self._reading(row, order)
+
+        def start() -> Drive:
+            nonlocal reading
+            run = self._node.sessions.find(row.id)
+            if signed is not None and run is not None and run.closing:
+                return closing(
+                    signed.signed, me=row.role, collector=CONSUMER, verify=self._verify(order)
+                )
+            if signed is not None and reading is None:
+                reading = self._reading(row, order)
+            return self._role(row, order, reading)
 
         def finish(end: Transcribed | Exception) -> None:
-            excluded = reading.excluded if reading is not None and reading.rows else None
             with span("disclosure", outcome=_outcome_of(end)):
-                self._node.computations.finish(row.id, order, end, excluded=excluded)
+                self._node.computations.finish(row.id, order, end, excluded=_excluded(reading))
 
         def restarted(attempt: int) -> None:
             with self._node.store.transaction() as tx:
@@ -225,7 +275,13 @@ class Running:
                 kept.attempt = attempt
                 tx.add(kept)
 
-        return Course(lambda: self._role(row, order, reading), finish, restarted)
+        return Course(start, finish, restarted)
+
+    def _verify(self, order: ComputationOrder) -> Verify:
+        dids = {part.role: part.did for part in order.participants}
+        return lambda party, digest, signature: self._node.verify_signature(
+            dids[party], digest, signature
+        )
 
     def _role(self, row: ComputationRow, order: ComputationOrder, reading: Reading | None) -> Drive:
         node = self._node
@@ -238,6 +294,7 @@ class Running:
         if recording():
             rows, workers = MeasuredRows(rows), MeasuredWorkers(workers)
         cached_under = me.agreement or next(p.agreement for p in order.participants if p.agreement)
+        spool = self.spools.open(row.id)
         role = kind.start(
             row.role,
             parties,
@@ -245,12 +302,11 @@ class Running:
             parameters_of(order),
             ConsumerSecrets(key) if key is not None else None,
             workers=workers,
-            spool=self.spools.open(row.id),
+            spool=spool,
             cache=self.spools.cache(cached_under, self._version(me)) if kind.caches else None,
             engine=self._engine(order) if ENGINE_SETTING in kind.settings else None,
             present=self._present(order) if kind.partial and row.role == CONSUMER else None,
         )
-        dids = {part.role: part.did for part in order.participants}
         return transcribed(
             role,
             me=row.role,
@@ -258,12 +314,11 @@ class Running:
             collector=CONSUMER,
             context=bytes.fromhex(row.order_h),
             sign=node.identity_signer(),
-            verify=lambda party, digest, signature: node.verify_signature(
-                dids[party], digest, signature
-            ),
+            verify=self._verify(order),
             random_bytes=secrets.token_bytes,
             # They are handed out once the result is stored.
             hand_out=False,
+            keep=lambda signed: self._keep(spool, row.id, signed, _excluded(reading)),
         )
 
     def _engine(self, order: ComputationOrder) -> SpuEngine | None:
@@ -280,9 +335,7 @@ class Running:
             settings.spu_public_host,
             max(1.0, (order.expires_at - datetime.now(UTC)).total_seconds()),
         )
-        return SpuEngine(
-            place, lambda address: verify_address(address, settings.address_policy)
-        )
+        return SpuEngine(place, lambda address: verify_address(address, settings.address_policy))
 
     def _present(self, order: ComputationOrder) -> tuple[str, ...]:
         """The roles of the providers whose transfers have started."""
@@ -350,6 +403,11 @@ class Running:
             "conditions": dataset.conditions,
         }
         return canonical_hash(named)
+
+
+def _excluded(reading: Reading | None) -> int | None:
+    """How many rows had no usable identifier, where they were read in this life of the node."""
+    return reading.excluded if reading is not None and reading.rows else None
 
 
 def _outcome_of(end: Transcribed | Exception) -> str:

@@ -30,6 +30,7 @@ from dataspace.computing.inbox import (
     Chunk,
     Inbox,
     content_digest,
+    verify_chunk,
 )
 from dataspace.errors import (
     InputRejected,
@@ -89,6 +90,10 @@ class Session:
     ended: bool = False
     # The attempt that takes the place of this one.
     successor: int | None = None
+    # What is left of the role is to offer the own signature once more and to take the others'.
+    closing: bool = False
+    # Has a frame on the disk before it is acknowledged, where the run depends on it.
+    keep: Callable[[Chunk], None] = lambda _: None
 
     def sender_did(self, role: str) -> str | None:
         return self.dids.get(role)
@@ -169,6 +174,9 @@ class Sessions:
             # The notice of a later attempt may be slower than its first frame.
             self.rejoin(order_id, sender_did, chunk.sender, chunk.attempt)
             raise Unavailable("this side begins again too", remedy="send the frame again")
+        if not session.ended:
+            verify_chunk(chunk)
+            session.keep(chunk)
         session.inbox.put(chunk)
         session.received_bytes += len(chunk.body)
 
@@ -341,7 +349,10 @@ class Sessions:
                     sequence = session.sequences.get(step.to, 0)
                     session.sequences[step.to] = sequence + 1
                     with sending.running():
-                        self._send(session, step, sequence)
+                        if session.closing:
+                            self._send_again(session, step, sequence)
+                        else:
+                            self._send(session, step, sequence)
                     answer = None
                 else:
                     with waiting.running():
@@ -370,16 +381,30 @@ class Sessions:
         for number, piece in enumerate(pieces):
             session.inbox.await_release(session.deadline)
             url = f"{self._base(session, did)}/{sequence}/{number}"
-            headers = {
-                "content-type": "application/octet-stream",
-                "content-digest": content_digest(piece),
-                "frame-name": frame.name,
-                "frame-chunks": str(len(pieces)),
-                "frame-attempt": str(session.attempt),
-            }
+            headers = _headers(session, frame, piece, of=len(pieces))
             answer = self._put(session, did, url, piece, headers)
             self._verify_taken(session, did, answer)
             session.sent_bytes += len(piece)
+
+    def _send_again(self, session: Session, frame: Send, sequence: int) -> None:
+        """Offer a frame that an earlier life may have sent, until it has come or the other side's
+        next one is here. One that has ended its side, or died and has not opened it yet, needs this
+        frame no longer: it says what follows."""
+        did = session.dids[frame.to]
+        url = f"{self._base(session, did)}/{sequence}/0"
+        headers = _headers(session, frame, frame.payload, of=1)
+        wait_s = FIRST_WAIT_S
+        while not session.inbox.has_next(frame.to) and time.monotonic() < session.deadline:
+            session.inbox.await_release(session.deadline)
+            try:
+                answer = self._peers.send("PUT", url, to=did, body=frame.payload, headers=headers)
+            except Unavailable:
+                session.inbox.pause(wait_s)
+                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+                continue
+            if answer.status >= 300 and answer.status not in (404, 409, 410):
+                raise ProtocolViolation(f"{did} refused a frame: {answer.reason()}")
+            return
 
     def _put(
         self,
@@ -416,3 +441,14 @@ class Sessions:
         left_s = session.deadline - time.monotonic()
         session.inbox.pause(min(max(0.0, left_s), REASON_GRACE_S))
         raise SessionClosed(f"{did} has ended the computation: {answer.reason()}")
+
+
+def _headers(session: Session, frame: Send, piece: bytes, *, of: int) -> dict[str, str]:
+    """What a chunk says of itself besides its bytes."""
+    return {
+        "content-type": "application/octet-stream",
+        "content-digest": content_digest(piece),
+        "frame-name": frame.name,
+        "frame-chunks": str(of),
+        "frame-attempt": str(session.attempt),
+    }

@@ -92,6 +92,11 @@ class Spools:
     def open(self, order_id: str) -> DirectorySpool:
         return DirectorySpool(self._spools / _checked(order_id))
 
+    def find(self, order_id: str) -> DirectorySpool | None:
+        """The spool of an order that has one."""
+        path = self._spools / _checked(order_id)
+        return DirectorySpool(path) if path.is_dir() else None
+
     def discard(self, order_id: str) -> None:
         shutil.rmtree(self._spools / _checked(order_id), ignore_errors=True)
 

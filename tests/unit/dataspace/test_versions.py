@@ -340,6 +340,8 @@ def test_a_role_that_finds_the_data_changed_is_refused_with_the_clause(node: Nod
                 order_jws="",
                 order_h="a" * 64,
                 status="RUNNING",
+                # Whoever runs it stores its end.
+                replica=node.replicas.name,
                 created_at=1.0,
             )
         )

@@ -10,8 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy.errors import InputRejected, ProtocolViolation, Withheld
 from privacy.role import Outcome, Receive, Role, Send, receive, run_in_memory, send
 from privacy.transcript import (
+    SIGNATURES,
     FrameRecord,
+    Signed,
+    closing,
     encode_records,
+    encode_signatures,
     frame_digest,
     parse_records,
     reconcile,
@@ -321,3 +325,41 @@ def test_closing_a_transcribed_role_closes_the_role_inside():
     assert next(outer) == Receive("left", "result", 19)
     outer.close()
     assert inspect.getgeneratorstate(inner) == "GEN_CLOSED"
+
+
+def test_a_party_that_signed_ends_the_run_in_a_later_life_from_what_it_kept():
+    kept: list[Signed] = []
+    seen: list[tuple[str, bytes]] = []
+    honest = roles()
+    honest["left"].close()
+    honest["left"] = watching(
+        transcribed(
+            left(),
+            me="left",
+            parties=PARTIES,
+            collector="consumer",
+            context=CONTEXT,
+            sign=KEYS["left"].sign,
+            verify=verify,
+            random_bytes=secrets.token_bytes,
+            keep=lambda signed: (kept.append(signed), seen.append(("kept", b"")))[0],
+        ),
+        seen,
+    )
+    ended = run_in_memory(honest)["left"]
+    (signed,) = kept
+    names = [name for name, _ in seen]
+    assert names.index("kept") < names.index("transcript/signature")
+    again = closing(signed, me="left", collector="consumer", verify=verify)
+    assert next(again) == Send("consumer", "transcript/signature", signed.signature)
+    wanted = next(again)
+    assert (wanted.sender, wanted.name) == ("consumer", SIGNATURES)
+    with pytest.raises(StopIteration) as stop:
+        again.send(dict(seen)[SIGNATURES])
+    assert stop.value.value == ended
+
+    forged = closing(signed, me="left", collector="consumer", verify=verify)
+    next(forged), next(forged)
+    other = {party: bytes(64) for party in PARTIES} | {"left": signed.signature}
+    with pytest.raises(ProtocolViolation, match="signature of consumer"):
+        forged.send(encode_signatures(other))
