@@ -45,6 +45,7 @@ from dataspace.errors import InputRejected
 from dataspace.identity.addresses import AddressPolicy
 from dataspace.identity.key_files import SECOND_KEY_FILE, KeyFiles
 from dataspace.identity.keys import SigningAlgorithm, SigningKey
+from dataspace.sealing_suites import SealingSuite
 from dataspace.secret_files import read_secret, write_secret
 
 SETTINGS_FILE = "node.toml"
@@ -472,9 +473,10 @@ def create_home(
     *,
     invitation: str | None = None,
     algorithm: SigningAlgorithm = SigningAlgorithm.ED25519,
+    sealing: SealingSuite = SealingSuite.AES,
 ) -> Home:
-    """Make a node's home with fresh keys, its own of this algorithm. Refuses a directory that
-    already is one."""
+    """Make a node's home with fresh keys, its own of this algorithm, sealed with `sealing` where
+    the environment has a passphrase. Refuses a directory that already is one."""
     path = path.expanduser().resolve()
     if (path / SETTINGS_FILE).exists():
         raise InputRejected(
@@ -487,7 +489,7 @@ def create_home(
     path.chmod(0o700)
     keys.mkdir(exist_ok=True, mode=0o700)
     keys.chmod(0o700)
-    KeyFiles(keys).make(algorithm)
+    KeyFiles(keys).make(algorithm, sealing)
     if values.get("post_quantum"):
         write_secret(keys / SECOND_KEY_FILE, _pem(MLDSA44PrivateKey.generate()))
     write_secret(keys / "log.pem", _pem(Ed25519PrivateKey.generate()))
@@ -531,6 +533,11 @@ def _validated(values: dict[str, Any]) -> Settings:
     except ValidationError as err:
         first = err.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
+        if first["type"] == "extra_forbidden":
+            raise InputRejected(
+                f"{SETTINGS_FILE} names the setting {where}, which there is not",
+                remedy="remove it, or correct its name: dataspace config show lists them",
+            ) from err
         raise InputRejected(
             f"setting {where}: {first['msg']}",
             remedy=f"correct it in {SETTINGS_FILE} or in DATASPACE_{where.upper()}",
