@@ -20,13 +20,23 @@ class Answer:
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; ProtocolViolation where it is none."""
-        try:
-            value = json.loads(self.body)
-        except (ValueError, RecursionError) as err:
-            raise ProtocolViolation("the peer's answer is not JSON") from err
+        value = self._parsed()
         if not isinstance(value, dict):
             raise ProtocolViolation("the peer's answer is not a JSON object")
         return value
+
+    def json_list(self) -> list[dict[str, Any]]:
+        """The body as a list of JSON objects; ProtocolViolation where it is none."""
+        value = self._parsed()
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            raise ProtocolViolation("the peer's answer is not a list of JSON objects")
+        return value
+
+    def _parsed(self) -> Any:
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as err:
+            raise ProtocolViolation("the peer's answer is not JSON") from err
 
     def reason(self) -> str:
         """The peer's own sentence about its refusal, as text we can show, at most 500 letters."""

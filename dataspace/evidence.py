@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,6 +50,10 @@ class Space:
     rpc_url: str
     contract: str
     chain_id: int
+
+
+# Each under a setting of the node of its own.
+_SPACE = {one.name: f"space.{one.name}" for one in fields(Space)}
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,11 @@ class Evidence:
             raise Unavailable(sentence, remedy=remedy)
 
     def record(
-        self, tx: Session, event: EntryType, /, *, at: datetime | None = None, **fields: Any
+        self, tx: Session, event: EntryType, /, *, at: datetime | None = None, **told: Any
     ) -> int:
         """Append an entry of this type in the caller's transaction; returns its index.
 
-        `at` is when it happened (aware; now otherwise). `fields` are those of `ledger.entry.Entry`:
+        `at` is when it happened (aware; now otherwise). `told` are fields of `ledger.entry.Entry`:
         organisations and hashes only, never a person, a query text or a row count.
         """
         self._verify_not_halted()
@@ -112,7 +116,7 @@ class Evidence:
             ts=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             type=event,
             actor=self._actor,
-            **fields,
+            **told,
         )
         sealed = seal(entry, secrets.token_bytes(16))
         index = append_entries(tx, [sealed])
@@ -274,23 +278,19 @@ class Evidence:
 
 def read_space(tx: Session) -> Space | None:
     """The space this node has joined, or None before it has."""
-    values = {row.name: row.value for row in tx.exec(select(Setting)).all()}
-    try:
-        return Space(
-            operator=values["space.operator"],
-            rpc_url=values["space.rpc_url"],
-            contract=values["space.contract"],
-            chain_id=int(values["space.chain_id"]),
-        )
-    except KeyError:
+    rows = tx.exec(select(Setting).where(col(Setting.name).in_(_SPACE.values()))).all()
+    kept = {row.name: row.value for row in rows}
+    if len(kept) < len(_SPACE):
         return None
+    values = {field: kept[name] for field, name in _SPACE.items()}
+    return Space(
+        operator=values["operator"],
+        rpc_url=values["rpc_url"],
+        contract=values["contract"],
+        chain_id=int(values["chain_id"]),
+    )
 
 
 def write_space(tx: Session, space: Space) -> None:
-    for name, value in (
-        ("operator", space.operator),
-        ("rpc_url", space.rpc_url),
-        ("contract", space.contract),
-        ("chain_id", str(space.chain_id)),
-    ):
-        tx.merge(Setting(name=f"space.{name}", value=value))
+    for field, name in _SPACE.items():
+        tx.merge(Setting(name=name, value=str(getattr(space, field))))

@@ -8,7 +8,6 @@ list (one issued by an earlier version) counts until it ends.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping
@@ -16,11 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from joserfc import jws
-from joserfc.errors import JoseError
 from sqlmodel import select
 
-from dataspace.errors import Denied, NodeError, ProtocolViolation, Unavailable
+from dataspace.errors import Denied, InputRejected, NodeError, ProtocolViolation, Unavailable
 from dataspace.evidence import read_space
 from dataspace.identity.status import (
     LIMIT_BYTES,
@@ -34,7 +31,7 @@ from dataspace.identity.status_list import (
     parse_status,
     status_at,
 )
-from dataspace.identity.tokens import Membership
+from dataspace.identity.tokens import Membership, read_own_credential
 from dataspace.outbound import UNREACHABLE, ask
 from dataspace.processes import FOR_EVER_S, Handler, Later, Pool, Process, is_kept, schedule
 from dataspace.store.tables import KnownStatusRow, Setting, StatusListRow
@@ -185,7 +182,7 @@ class MemberStandings:
         document = open_status_list(
             text,
             url=url,
-            operator=self._node.operators_zones.did(),
+            operator=self._node.peers.operator(),
             now=now,
             key_of=self._node.key_of,
         )
@@ -202,7 +199,7 @@ class MemberStandings:
         if node.operator is not None:
             return node.operator.status.list_at(url)
         # Nobody but the operator signs credentials, and it names no other node's lists in them.
-        own = node.peers.url_of(node.operators_zones.did())
+        own = node.peers.url_of(node.peers.operator())
         if not url.startswith(f"{own}/"):
             raise ProtocolViolation("status list: it is not on the operator's node")
         try:
@@ -292,7 +289,7 @@ def _unknown(held: Held | None) -> str:
 def _status_of(credential: str) -> list[StatusEntry]:
     """What our own credential names. A text that is none names nothing."""
     try:
-        claims = json.loads(jws.extract_compact(credential.encode()).payload)
-        return list(parse_status(claims["vc"].get("credentialStatus")))
-    except (JoseError, ProtocolViolation, ValueError, KeyError, TypeError, AttributeError):
+        vc = read_own_credential(credential).get("vc")
+        return list(parse_status(vc.get("credentialStatus") if isinstance(vc, dict) else None))
+    except (InputRejected, ProtocolViolation):
         return []

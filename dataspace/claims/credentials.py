@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from dataspace.claims.jwts import KeyOf, id_of, open_jwt, peek_jwt, texts, verify_times
+from dataspace.claims.jwts import id_of, open_jwt, peek_jwt, texts, verify_times
 from dataspace.errors import ProtocolViolation
-from dataspace.identity.tokens import CLOCK_SKEW_S
+from dataspace.identity.tokens import CLOCK_SKEW_S, KeyOf
 
 MAX_TYPES: Final = 32
 MAX_SCHEMAS: Final = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from joserfc import jws, jwt
@@ -11,10 +11,9 @@ from joserfc.errors import JoseError
 from contracts.wire import read_json
 from dataspace.claims.messages import MAX_MESSAGE_BYTES
 from dataspace.errors import ProtocolViolation
-from dataspace.identity.keys import VerificationKey, names_of
-from dataspace.identity.tokens import CLOCK_SKEW_S, Identity
+from dataspace.identity.keys import names_of
+from dataspace.identity.tokens import CLOCK_SKEW_S, Identity, KeyOf
 
-KeyOf = Callable[[str], VerificationKey]
 # Beyond the year 9999, which no date of ours can name.
 MAX_TIME: Final = 253_402_300_800
 # What the library raises for a header that is no object, or has members of the wrong kind.

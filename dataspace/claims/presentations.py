@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dataspace.claims.credentials import Credential, open_credential_jwt
-from dataspace.claims.jwts import KeyOf, id_of, open_jwt, sign_jwt, verify_times
+from dataspace.claims.jwts import id_of, open_jwt, sign_jwt, verify_times
 from dataspace.claims.messages import MAX_CREDENTIALS
 from dataspace.errors import ProtocolViolation
-from dataspace.identity.tokens import Identity
+from dataspace.identity.tokens import Identity, KeyOf
 
 PRESENTATION_LIFETIME_S: Final = 300
 CONTEXT_V1: Final = "https://www.w3.org/2018/credentials/v1"

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dataspace.claims.credentials import Credential, open_credential_jwt
-from dataspace.claims.jwts import KeyOf
 from dataspace.claims.outside import Outside
 from dataspace.errors import ProtocolViolation
 from dataspace.identity.status_list import (
@@ -26,6 +25,7 @@ from dataspace.identity.status_list import (
     parse_status,
     status_at,
 )
+from dataspace.identity.tokens import KeyOf
 
 # A list is believed for so long: what was revoked meanwhile is learnt of then.
 REMEMBERED_S: Final = 300.0

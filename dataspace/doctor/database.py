@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import UTC, datetime
 
-from joserfc import jws
-from joserfc.errors import JoseError
 from sqlalchemy import Connection, Text, cast, func, literal_column, select, table, text
 
 from dataspace.backups.databases import is_sqlite, schema_revision
 from dataspace.doctor.finding import Finding, Findings, error, ok, warning
+from dataspace.errors import InputRejected
+from dataspace.identity.tokens import credential_end
 from dataspace.settings import Home
 from dataspace.store.upgrading import newest_revision, revisions
 
@@ -115,9 +114,9 @@ def _membership(connection: Connection) -> Finding:
             "ask the operator for an invitation, then: dataspace join --invitation CODE",
         )
     try:
-        ends = float(json.loads(jws.extract_compact(str(credential).encode()).payload)["exp"])
-    except (JoseError, ValueError, KeyError, TypeError):
-        return error("membership", "the membership credential cannot be read", "restore a backup")
+        ends = credential_end(str(credential))
+    except InputRejected as err:
+        return error("membership", err.sentence, err.remedy or "restore a backup")
     told = f"the membership credential ends {datetime.fromtimestamp(ends, UTC).date().isoformat()}"
     days = (ends - time.time()) / DAY_S
     if days < 0:

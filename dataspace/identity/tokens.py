@@ -14,11 +14,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
 
-from dataspace.errors import TokenUntimely, Unauthenticated
+from dataspace.errors import InputRejected, TokenUntimely, Unauthenticated
 from dataspace.identity.keys import (
     READ_NAMES,
     PrivateKey,
@@ -40,6 +41,7 @@ ZONE = re.compile(r"[^\s\x00-\x1f]{1,64}")
 CREDENTIAL_LIFETIME_S = 30 * 86400
 
 KeyOf = Callable[[str], VerificationKey]
+_UNREADABLE, _RESTORE = "the membership credential cannot be read", "restore a backup"
 
 
 @dataclass(frozen=True)
@@ -217,8 +219,30 @@ def issue_credential(
 
 def renewal_time(credential: str) -> float:
     """When a credential of ours should be renewed: at two thirds of its life; UNIX seconds."""
-    claims = json.loads(jws.extract_compact(credential.encode()).payload)
+    claims = read_own_credential(credential)
     return float(claims["iat"] + (claims["exp"] - claims["iat"]) * 2 / 3)
+
+
+def credential_end(credential: str) -> float:
+    """When a credential of ours ends; UNIX seconds. Raises InputRejected for what is none."""
+    try:
+        return float(read_own_credential(credential)["exp"])
+    except (KeyError, TypeError, ValueError) as err:
+        raise InputRejected(_UNREADABLE, remedy=_RESTORE) from err
+
+
+def read_own_credential(credential: str) -> dict[str, Any]:
+    """What a credential says that we keep: it was verified when it came, and is not again.
+
+    Raises InputRejected for what is none.
+    """
+    try:
+        claims = json.loads(jws.extract_compact(credential.encode()).payload)
+    except (JoseError, ValueError, RecursionError) as err:
+        raise InputRejected(_UNREADABLE, remedy=_RESTORE) from err
+    if not isinstance(claims, dict):
+        raise InputRejected(_UNREADABLE, remedy=_RESTORE)
+    return claims
 
 
 def open_credential(

@@ -6,7 +6,6 @@ and is bounded.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
@@ -15,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy
-from joserfc import jws
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from contracts.profile import OPERANDS
 from contracts.transfer_strategy import RAW_FORMATS
 from dataspace.evidence import ANCHOR
+from dataspace.identity import tokens
 from dataspace.protocol.delivery import DELIVER
 from dataspace.store.tables import (
     AgreementRow,
@@ -156,7 +155,7 @@ def credential_end(tx: Session) -> float | None:
     row = tx.get(Setting, "membership")
     if row is None:
         return None
-    return float(json.loads(jws.extract_compact(row.value.encode()).payload)["exp"])
+    return tokens.credential_end(row.value)
 
 
 def clause_kind(clause: str, policy: Mapping[str, Any] | None) -> str:

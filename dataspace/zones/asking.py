@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from dataspace.answer import Answer
-from dataspace.errors import Denied, InputRejected, NotFound, Unavailable
+from dataspace.errors import Denied, InputRejected, NotFound
 from dataspace.evidence import read_space
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ class OperatorsZones:
     """What the operator says of zones. At the operator's own node it is asked without a network.
 
     Every method raises NotFound for a zone or policy that is not there, Denied and InputRejected
-    with the operator's own sentence, and Unavailable where it cannot be reached.
+    with the operator's own sentence, ProtocolViolation for an answer that is none, and Unavailable
+    where it cannot be reached.
     """
 
     def __init__(self, node: Node) -> None:
@@ -28,11 +29,7 @@ class OperatorsZones:
 
     def did(self) -> str:
         """The operator. Raises Unavailable before this node has joined its space."""
-        with self._node.store.transaction() as tx:
-            space = read_space(tx)
-        if space is None:
-            raise Unavailable("this node has not joined its space yet", remedy="try again shortly")
-        return space.operator
+        return self._node.peers.operator()
 
     def joined(self) -> bool:
         """Whether there is an operator that would answer us."""
@@ -43,8 +40,7 @@ class OperatorsZones:
         """The zones of the space, without their members."""
         if self._node.operator is not None:
             return self._node.operator.zones.summary()
-        found: list[dict[str, Any]] = json.loads(self._ask("GET", "").body)
-        return found
+        return self._ask("GET", "").json_list()
 
     def signed_list(self, zone: str) -> str:
         if self._node.operator is not None:
@@ -55,10 +51,7 @@ class OperatorsZones:
         """What the zone shares, as the operator lists it, unsigned."""
         if self._node.operator is not None:
             return self._node.operator.zones.policies(zone, reader=self._node.did)
-        found: list[dict[str, Any]] = json.loads(
-            self._ask("GET", f"/{_quoted(zone)}/policies").body
-        )
-        return found
+        return self._ask("GET", f"/{_quoted(zone)}/policies").json_list()
 
     def signed_policy(self, zone: str, policy: str) -> str:
         if self._node.operator is not None:
