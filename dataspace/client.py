@@ -30,6 +30,10 @@ from dataspace.tls import ca_of_environment, trust_for
 
 FIRST_LOOK_S = 0.02
 LONGEST_LOOK_S = 0.5
+# Who asks too often waits so long for its turn, and is told so after that.
+PATIENCE_S = 30.0
+# A Retry-After of more digits is no number of seconds that anybody waits.
+MAX_DIGITS = 6
 ENDED = ("COMPLETED", "REFUSED", "FAILED")
 
 # A file with its identifier column, or {"source", "identifier", "value", "group", "decimals"}.
@@ -37,13 +41,19 @@ OwnData: TypeAlias = tuple[str | Path, str] | Mapping[str, Any]
 
 
 class ApiError(Exception):
-    """The node refused a call: its sentence, what to do about it, and the HTTP status."""
+    """The node refused a call: its sentence, what to do about it, and the HTTP status.
 
-    def __init__(self, sentence: str, *, remedy: str | None, status: int) -> None:
+    `after_s` is in how many seconds the node wants to be asked again, where it said so.
+    """
+
+    def __init__(
+        self, sentence: str, *, remedy: str | None, status: int, after_s: float | None = None
+    ) -> None:
         super().__init__(sentence)
         self.sentence = sentence
         self.remedy = remedy
         self.status = status
+        self.after_s = after_s
 
 
 class Failed(Exception):
@@ -123,6 +133,8 @@ class Client:
         """`ca`: the authorities by which the node's certificate is known; else the machine's."""
         self.url = url.rstrip("/")
         self.ca = ca or ca_of_environment()
+        # How often the node asked us to wait, and we did.
+        self.waits = 0
         self._http = httpx2.Client(
             base_url=self.url,
             headers={"authorization": f"Bearer {api_key}"},
@@ -154,21 +166,38 @@ class Client:
         self.close()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One call of the owner's API. Raises ApiError, or HeldBack where it takes two persons."""
-        try:
-            response = self._http.request(method, path, json=body)
-        except httpx2.HTTPError as err:
-            raise ApiError(
-                f"no node answers at {self.url}",
-                remedy="start it: dataspace serve --home HOME",
-                status=0,
-            ) from err
+        """One call of the owner's API. Raises ApiError, or HeldBack where it takes two persons.
+
+        Who asks too often (429) is asked to wait, which is done here and the call repeated: the
+        node has done nothing yet. A 503 is told with its `after_s`: what was asked for may have
+        happened.
+        """
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            response = self._send(method, path, body)
+            wait_s = _asked_to_wait(response)
+            if response.status_code != 429 or wait_s is None:
+                break
+            if time.monotonic() + wait_s > until:
+                break
+            self.waits += 1
+            time.sleep(wait_s)
         held = response.headers.get("held-request")
         if held is not None:
             raise HeldBack(response.json()["detail"], request=held)
         if response.status_code < 300:
             return response.json()
         raise _api_error(response)
+
+    def _send(self, method: str, path: str, body: Any) -> httpx2.Response:
+        try:
+            return self._http.request(method, path, json=body)
+        except httpx2.HTTPError as err:
+            raise ApiError(
+                f"no node answers at {self.url}",
+                remedy="start it: dataspace serve --home HOME",
+                status=0,
+            ) from err
 
     def status(self) -> dict[str, Any]:
         """Who the node is, whether it has joined, how its evidence stands."""
@@ -328,7 +357,7 @@ class Client:
         return str(found["agreement"])
 
     def negotiations(self, *, waiting: bool = False) -> list[dict[str, Any]]:
-        """All negotiations, newest first; with `waiting` those that wait for a person here."""
+        """The newest thousand negotiations; with `waiting` of those that wait for a person here."""
         query = "?waiting=true" if waiting else ""
         found: list[dict[str, Any]] = self.call("GET", f"/api/negotiations{query}")
         return found
@@ -346,6 +375,7 @@ class Client:
         return str(self.call("POST", "/api/negotiations/offers", asked)["id"])
 
     def agreements(self) -> list[dict[str, Any]]:
+        """The newest thousand agreements, as consumer or as provider."""
         found: list[dict[str, Any]] = self.call("GET", "/api/agreements")
         return found
 
@@ -460,7 +490,7 @@ class Client:
         return found
 
     def computations(self) -> list[dict[str, Any]]:
-        """All computations this node takes part in, newest first."""
+        """The newest thousand computations this node takes part in."""
         found: list[dict[str, Any]] = self.call("GET", "/api/computations")
         return found
 
@@ -534,7 +564,14 @@ def _api_error(answer: httpx2.Response) -> ApiError:
         str(problem.get("detail") or f"the node answered {answer.status_code}"),
         remedy=problem.get("remedy"),
         status=answer.status_code,
+        after_s=_asked_to_wait(answer),
     )
+
+
+def _asked_to_wait(answer: httpx2.Response) -> float | None:
+    """The seconds that an answer asks its reader to wait, None where it asks for nothing."""
+    asked = answer.headers.get("retry-after", "")
+    return float(asked) if asked.isdecimal() and len(asked) <= MAX_DIGITS else None
 
 
 def _request(

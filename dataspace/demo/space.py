@@ -101,8 +101,8 @@ class RunningNode:
 class LocalSpace:
     """A space on this machine: `found` it with its participants, then `add_regulator`.
 
-    `settings` are given to every node besides its own; `address` is where all of them are, each at
-    a port of its own.
+    `settings` are given to every node besides its own, and `settings_of` to the one of that name;
+    `address` is where all of them are, each at a port of its own.
     """
 
     def __init__(
@@ -111,12 +111,14 @@ class LocalSpace:
         *,
         chain: str | None = None,
         settings: Mapping[str, Any] | None = None,
+        settings_of: Mapping[str, Mapping[str, Any]] | None = None,
         address: str = "http://127.0.0.1",
     ) -> None:
         self.directory = directory
         self._address = address
         self._chain = chain
         self._settings = dict(settings or {})
+        self._settings_of = dict(settings_of or {})
         self._stack = ExitStack()
         self.nodes: dict[str, RunningNode] = {}
 
@@ -196,6 +198,7 @@ class LocalSpace:
             "chain": chain,
             "anchor_interval_s": ANCHOR_INTERVAL_S,
             **self._settings,
+            **self._settings_of.get(name, {}),
         }
         home = create_home(self.directory / name, values)
         (home.path / "logs").mkdir()

@@ -99,7 +99,8 @@ def _answer(request: Request, err: Exception) -> Response:
         # a request twice, or whose clock is wrong, has to learn that another token will do.
         return _protocol_error(request, status, str(err), headers, hidden=frozenset())
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["retry-after"] = "1"
+        # Where a peer has said when it may be asked again, that is when we may.
+        headers["retry-after"] = str(math.ceil(getattr(err, "after_s", None) or 1.0))
     return _problem(request, status, str(err), remedy, headers=headers, **extra)
 
 
