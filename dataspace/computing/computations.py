@@ -38,6 +38,7 @@ from dataspace.computing.running import (
 from dataspace.errors import SHOWN, Denied, InputRejected, NotFound, Unavailable
 from dataspace.kinds import Right, verify_right
 from dataspace.processes import Handler, Process, is_scheduled, schedule
+from dataspace.store.paging import FIRST, Page
 from dataspace.store.tables import ComputationRow, TransferRow
 from ledger.crossmatch import ORDER_SENT
 from ledger.entry import EntryType
@@ -265,10 +266,11 @@ class Computations:
             raise _unknown()
         return row
 
-    def all(self) -> list[ComputationRow]:
+    def newest(self, page: Page = FIRST) -> list[ComputationRow]:
+        """A page of this node's computations, newest first."""
         newest = select(ComputationRow).order_by(col(ComputationRow.created_at).desc())
-        with self._node.store.transaction() as tx:
-            return list(tx.exec(newest).all())
+        with self._node.store.look() as tx:
+            return list(tx.exec(page.of(newest)).all())
 
     def progress(self, row: ComputationRow) -> dict[str, Any]:
         """Where a computation is, while it runs here: its step, the units of work done and in all

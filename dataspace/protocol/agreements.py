@@ -31,6 +31,7 @@ from dataspace.evidence import origin_of_url
 from dataspace.identity.tokens import Member
 from dataspace.protocol.agreement_rows import standing
 from dataspace.protocol.negotiation_rows import settled_terms
+from dataspace.store.paging import FIRST, Page
 from dataspace.store.tables import AgreementRow, NegotiationRow, TransferRow
 from ledger.crossmatch import AGREEMENT_ENDED
 from ledger.entry import EntryType
@@ -135,11 +136,11 @@ class Agreements:
 
     # ---- looking ----------------------------------------------------------------------------
 
-    def all(self) -> list[AgreementRow]:
-        """Every agreement this node has, newest first."""
+    def newest(self, page: Page = FIRST) -> list[AgreementRow]:
+        """A page of this node's agreements, newest first."""
         newest = select(AgreementRow).order_by(col(AgreementRow.finalized_at).desc())
-        with self._node.store.transaction() as tx:
-            return list(tx.exec(newest).all())
+        with self._node.store.look() as tx:
+            return list(tx.exec(page.of(newest)).all())
 
     def get(self, agreement_id: str) -> AgreementRow:
         """The agreement by its id. Raises NotFound."""

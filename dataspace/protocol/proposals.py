@@ -26,6 +26,7 @@ from dataspace.protocol.negotiation_rows import (
     settled_terms,
 )
 from dataspace.protocol.negotiations import PERSON_DEADLINE_S, new_pid
+from dataspace.store.paging import FIRST, Page
 from dataspace.store.tables import ApprovalRow, DatasetRow, NegotiationRow
 
 if TYPE_CHECKING:
@@ -159,13 +160,13 @@ class Proposals:
         with self._node.store.transaction() as tx:
             return self._node.negotiations.get(tx, pid)
 
-    def all(self, *, waiting: bool = False) -> list[NegotiationRow]:
-        """Newest first; with `waiting` only those that wait for a person here."""
+    def newest(self, page: Page = FIRST, *, waiting: bool = False) -> list[NegotiationRow]:
+        """A page, newest first; with `waiting` only of those that wait for a person here."""
         found = select(NegotiationRow).order_by(col(NegotiationRow.created_at).desc())
         if waiting:
             found = found.where(col(NegotiationRow.waiting).is_not(None))
-        with self._node.store.transaction() as tx:
-            return list(tx.exec(found).all())
+        with self._node.store.look() as tx:
+            return list(tx.exec(page.of(found)).all())
 
     def approvals(self, pid: str) -> list[ApprovalRow]:
         """Whose approvals of a negotiation count, as it stands."""

@@ -35,6 +35,7 @@ from dataspace.protocol.explanation import Explanation, explanation_of
 from dataspace.protocol.process_names import learn_pid
 from dataspace.protocol.transfer_moves import TransferMoves
 from dataspace.protocol.transfer_rows import as_message, new_address, pids
+from dataspace.store.paging import FIRST, Page
 from dataspace.store.tables import AgreementRow, ComputationRow, TransferRow
 
 if TYPE_CHECKING:
@@ -196,10 +197,11 @@ class Transfers:
             raise NotFound("there is no such transfer at this node", remedy="check its id")
         return row
 
-    def all(self) -> list[TransferRow]:
-        with self._node.store.transaction() as tx:
-            newest = select(TransferRow).order_by(col(TransferRow.created_at).desc())
-            return list(tx.exec(newest).all())
+    def newest(self, page: Page = FIRST) -> list[TransferRow]:
+        """A page of this node's transfers, newest first."""
+        newest = select(TransferRow).order_by(col(TransferRow.created_at).desc())
+        with self._node.store.look() as tx:
+            return list(tx.exec(page.of(newest)).all())
 
     def resume(self, tx: Session, row: TransferRow) -> None:
         """Go on with a suspended transfer."""

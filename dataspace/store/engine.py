@@ -167,7 +167,8 @@ class Store:
     @contextmanager
     def look(self) -> Iterator[Session]:
         """Read what was committed, for whoever only looks: nobody waits for it, and it waits for
-        nobody. What the block changes is not kept. Raises Unavailable."""
+        nobody. What the block changes is not kept, and the rows it has read stay readable. Raises
+        Unavailable."""
         with Session(self._engine.execution_options(**_LOOKING)) as session:
             try:
                 yield session
@@ -180,6 +181,7 @@ class Store:
                     "the node's database is busy or away", remedy="try again"
                 ) from err
             finally:
+                session.expunge_all()
                 session.rollback()
 
     def _accompany(self, session: Session) -> None:

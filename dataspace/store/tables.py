@@ -145,7 +145,7 @@ class NegotiationRow(Versioned, table=True):
     clause: str | None = None
     remedy: str | None = None
     deadline_at: float | None = None
-    created_at: float
+    created_at: float = Field(index=True)
     updated_at: float
     # A peer that repeats its first message gets the negotiation it already has.
     # How many one peer has open is counted with each first message.
@@ -167,7 +167,7 @@ class AgreementRow(Versioned, table=True):
     document: dict[str, Any] = Field(sa_column=_json())
     document_h: str = Field(index=True)
     negotiation: str
-    finalized_at: float
+    finalized_at: float = Field(index=True)
     use_count: int = 0
     provider_signature: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
     consumer_signature: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
@@ -220,7 +220,7 @@ class TransferRow(Versioned, table=True):
     reason: str | None = None
     clause: str | None = None
     remedy: str | None = None
-    created_at: float
+    created_at: float = Field(index=True)
     updated_at: float
     __table_args__ = (UniqueConstraint("role", "peer", "peer_pid"),)
 
@@ -236,7 +236,7 @@ class ComputationRow(Versioned, table=True):
     purpose: str
     order_jws: str = Field(sa_column=Column(Text, nullable=False))
     order_h: str = Field(index=True)
-    status: str
+    status: str = Field(index=True)
     local_input: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     # The result; sealed at rest where the node has a passphrase.
     value: dict[str, Any] | None = Field(
@@ -256,7 +256,7 @@ class ComputationRow(Versioned, table=True):
     refused_by: str | None = None
     transcript_h: str | None = None
     signatures: dict[str, str] | None = Field(default=None, sa_column=_json(nullable=True))
-    created_at: float
+    created_at: float = Field(index=True)
     started_at: float | None = None
     finished_at: float | None = None
 
@@ -368,7 +368,7 @@ class CheckpointRow(Versioned, table=True):
     note: str = Field(sa_column=Column(Text, nullable=False))
     transaction: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
     transaction_hash: str | None = None
-    block: int | None = None
+    block: int | None = Field(default=None, index=True)
     created_at: float
 
 

@@ -11,8 +11,10 @@ from fastapi.responses import Response
 from dataspace.access.permissions import Caller, Permission
 from dataspace.protocol.agreement_rows import described
 from dataspace.protocol.agreements import Ending
+from dataspace.store.paging import MAX_LISTED, Page
 from dataspace.web.access import CurrentMember, CurrentNode, For, Needs
 from dataspace.web.negotiations import described as described_negotiation
+from dataspace.web.positions import Limit, Position
 
 # An agreement has the id its provider gave it, and another make's may be an IRI with slashes: ids
 # are paths here, and the longer routes come first.
@@ -23,10 +25,12 @@ peer_router = APIRouter(
 
 
 @router.get("", dependencies=[Needs(Permission.AGREEMENT_READ)])
-def agreements(node: CurrentNode) -> list[dict[str, Any]]:
-    """Every agreement, as consumer or as provider, and whether it can be used."""
+def agreements(
+    node: CurrentNode, limit: Limit = MAX_LISTED, offset: Position = 0
+) -> list[dict[str, Any]]:
+    """Agreements, as consumer or as provider, newest first, and whether each can be used."""
     now = datetime.now(UTC)
-    return [described(row, now) for row in node.agreements.all()]
+    return [described(row, now) for row in node.agreements.newest(Page(limit, offset))]
 
 
 @router.get("/{agreement:path}/deed", dependencies=[Needs(Permission.AGREEMENT_READ)])

@@ -25,12 +25,13 @@ from dataspace.operations.status import condition_of
 from dataspace.rewind import REMEDY
 from dataspace.sealed_rows import pieces
 from dataspace.settings import ParticipantKind
+from dataspace.store.paging import MAX_LISTED, Page
 from dataspace.store.tables import (
     ComputationRow,
     ProcessRow,
 )
 from dataspace.web.access import CurrentNode, CurrentOperator, Needs
-from dataspace.web.positions import Index, Position
+from dataspace.web.positions import Index, Limit, Position
 from privacy.kinds import KINDS
 
 # Housekeeping that always waits for its time is nothing an owner has to know of.
@@ -155,8 +156,12 @@ def compute(node: CurrentNode, asked: ComputationRequest) -> dict[str, Any]:
 
 
 @router.get("/computations", dependencies=[Needs(Permission.COMPUTATION_READ)])
-def computations(node: CurrentNode) -> list[dict[str, Any]]:
-    return [_computation(node, row) for row in node.computations.all()]
+def computations(
+    node: CurrentNode, limit: Limit = MAX_LISTED, offset: Position = 0
+) -> list[dict[str, Any]]:
+    """Computations this node takes part in, newest first."""
+    page = Page(limit, offset)
+    return [_computation(node, row) for row in node.computations.newest(page)]
 
 
 @router.get("/computations/{computation}", dependencies=[Needs(Permission.COMPUTATION_READ)])

@@ -12,8 +12,10 @@ from dataspace.access.permissions import Permission
 from dataspace.identity.did import did_of_url
 from dataspace.node import Node
 from dataspace.protocol.negotiation_rows import needs_person, waits_for
+from dataspace.store.paging import MAX_LISTED, Page
 from dataspace.store.tables import NegotiationRow
 from dataspace.web.access import CurrentNode, CurrentPrincipal, Needs
+from dataspace.web.positions import Limit, Position
 
 router = APIRouter(prefix="/api", tags=["owner's API"])
 
@@ -93,9 +95,12 @@ def offer(node: CurrentNode, asked: OfferRequest) -> dict[str, Any]:
 def negotiations(
     node: CurrentNode,
     waiting: Annotated[bool, Query(description="only what waits for a person here")] = False,
+    limit: Limit = MAX_LISTED,
+    offset: Position = 0,
 ) -> list[dict[str, Any]]:
-    """All negotiations, newest first, with what each waits for."""
-    return [described(row) for row in node.proposals.all(waiting=waiting)]
+    """Negotiations, newest first, with what each waits for."""
+    page = Page(limit, offset)
+    return [described(row) for row in node.proposals.newest(page, waiting=waiting)]
 
 
 @router.get("/negotiations/{pid}", dependencies=[Needs(Permission.NEGOTIATION_READ)])

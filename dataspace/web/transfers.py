@@ -16,8 +16,10 @@ from dataspace.errors import NotFound
 from dataspace.node import Node
 from dataspace.protocol.transfer_rows import described, refusal_of
 from dataspace.return_rows import deliveries_of
+from dataspace.store.paging import MAX_LISTED, Page
 from dataspace.store.tables import AgreementRow, TransferRow
 from dataspace.web.access import CurrentNode, Needs
+from dataspace.web.positions import Limit, Position
 
 router = APIRouter(prefix="/api", tags=["owner's API"])
 
@@ -56,9 +58,11 @@ def begin(node: CurrentNode, asked: RowsRequest) -> dict[str, Any]:
 
 
 @router.get("/transfers", dependencies=[Needs(Permission.TRANSFER_READ)])
-def transfers(node: CurrentNode) -> list[dict[str, Any]]:
-    """All transfers, newest first: providers' parts in computations, and rows that leave."""
-    return [described(row) for row in node.transfers.all()]
+def transfers(
+    node: CurrentNode, limit: Limit = MAX_LISTED, offset: Position = 0
+) -> list[dict[str, Any]]:
+    """Transfers, newest first: providers' parts in computations, and rows that leave."""
+    return [described(row) for row in node.transfers.newest(Page(limit, offset))]
 
 
 @router.get("/transfers/{pid}", dependencies=[Needs(Permission.TRANSFER_READ)])

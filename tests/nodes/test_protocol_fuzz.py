@@ -297,7 +297,7 @@ def test_a_provider_cannot_bury_people_under_offers_nobody_asked_for(node: OneNo
     ]
     assert [one.status_code for one in answers] == [201] * MAX_UNASKED_OFFERS + [503]
     assert answers[-1].json()["@type"] == "ContractNegotiationError"
-    waiting = [row for row in node.node.proposals.all(waiting=True) if row.offer is None]
+    waiting = [row for row in node.node.proposals.newest(waiting=True) if row.offer is None]
     assert len(waiting) == MAX_UNASKED_OFFERS
 
 

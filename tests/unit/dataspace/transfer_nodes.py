@@ -101,7 +101,7 @@ class Pair:
 
     def providers(self) -> TransferRow:
         """The provider's only transfer."""
-        (row,) = self.provider.transfers.all()
+        (row,) = self.provider.transfers.newest()
         return row
 
     def wait(self, condition: Callable[[], bool]) -> None:
@@ -115,7 +115,7 @@ class Pair:
         """Until both sides are in `state`."""
 
         def there() -> bool:
-            known = [row.state for row in self.provider.transfers.all()]
+            known = [row.state for row in self.provider.transfers.newest()]
             return [self.consumers(pid).state, *known] == [state, state]
 
         self.wait(there)
