@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dataspace.errors import InputRejected, Unavailable
 from dataspace.evidence import LOG_VKEY, read_space
-from dataspace.processes import Handler, Later, Process, schedule
+from dataspace.processes import Handler, Later, Process, is_kept, schedule
 from dataspace.store.tables import Setting
 from ledger.checkpoint import NoteSigner
 from ledger.entry import EntryType
@@ -43,16 +43,18 @@ class Rotation:
         """Make the new key, record the change, and schedule the rest. Raises InputRejected while
         an earlier change is under way."""
         node = self._node
-        if self.in_progress():
-            raise InputRejected("the log's key is being changed already", remedy="wait for it")
         with node.store.transaction() as tx:
+            # A key that lies there without a process is one whose beginning was never committed.
+            if is_kept(tx, ROTATE, node.did):
+                raise InputRejected("the log's key is being changed already", remedy="wait for it")
             if read_space(tx) is None:
                 raise Unavailable("this node has not joined its space yet", remedy="try again")
             node.home.make_next_log_key()
             size = (
                 node.evidence.record(tx, EntryType.KEY_ROTATED, outcome="log key will change") + 1
             )
-            schedule(tx, ROTATE, node.did, {"size": size}, give_up_after_s=GIVE_UP_S)
+            payload = {"size": size, "from": node.evidence.vkey}
+            schedule(tx, ROTATE, node.did, payload, give_up_after_s=GIVE_UP_S)
 
     def follow(self) -> None:
         """Use the key that another replica has put in place of the one in our memory."""
@@ -71,6 +73,7 @@ class Rotation:
     def _rotate(self, process: Process) -> Later | None:
         node = self._node
         if not self.in_progress():
+            self._tell(process)
             return None
         if node.evidence.anchored_size() < process.payload["size"]:
             # The old key's last word is the entry that announces the new one.
@@ -86,12 +89,24 @@ class Rotation:
             if registered.get(node.evidence.origin) != signer.vkey:
                 registry.rotate(node.evidence.origin, signer.vkey)
             node.home.use_next_log_key()
-            node.evidence.use_signer(signer)
-            node.witnessing.use_key(node.home.log_key())
+            self.reload()
+        self._tell(process)
+        return None
+
+    def _tell(self, process: Process) -> None:
+        """Write down that the key in the home is another, unless that was done: whoever put it
+        there may have died before."""
+        node = self._node
+        self.reload()
+        vkey = node.evidence.vkey
+        if vkey == process.payload.get("from"):
+            return
         with node.store.transaction() as tx:
+            told = tx.get(Setting, LOG_VKEY)
+            if told is not None and told.value == vkey:
+                return
             # The other replicas read it before they sign, and take the key from the home.
-            tx.merge(Setting(name=LOG_VKEY, value=signer.vkey))
+            tx.merge(Setting(name=LOG_VKEY, value=vkey))
             node.anchoring.forget_unsent(tx)
             # An entry of its own, so that a checkpoint under the new key is signed at once.
             node.evidence.record(tx, EntryType.KEY_ROTATED, outcome="new log key in use")
-        return None
