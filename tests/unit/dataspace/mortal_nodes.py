@@ -113,6 +113,11 @@ class _Door:
             answer = call(life.client)
         except (Dead, CancelledError):
             raise Unavailable("the connection broke") from None
+        except RuntimeError:
+            # The event loop under the application ended with the node.
+            if life.store.dead.is_set():
+                raise Unavailable("the connection broke") from None
+            raise
         if life.store.dead.is_set():
             raise Unavailable("the connection broke")
         return answer
