@@ -29,6 +29,7 @@ from dataspace.computing.forwarding import Forwarding
 from dataspace.computing.running import Running
 from dataspace.computing.sessions import Sessions
 from dataspace.computing.spools import Spools
+from dataspace.consent_evidence import ConsentEvidence
 from dataspace.consents import Consents
 from dataspace.errors import InputRejected, ProtocolViolation
 from dataspace.evidence import Evidence, Space, origin_of_url, write_space
@@ -136,7 +137,11 @@ class Node:
         _verify_one_founder(home)
         self.keyring = Keyring(self.store, home.key_files, self.did)
         self.second_keys = SecondKeys(self.store, home.path / "keys", self.did)
-        self.rows = RowSealing(self.keyring.root, seals=node_passphrase() is not None)
+        self.rows = RowSealing(
+            self.keyring.root,
+            seals=node_passphrase() is not None,
+            suite=home.key_files.sealing_suite(),
+        )
         self.store.use_sealing(self.rows)
         self.http = outbound_client(settings.tls_ca, settings.address_policy, heard=self._heard)
         self.peers = peers(
@@ -179,6 +184,7 @@ class Node:
         self.datasets = Datasets(self)
         self.federation = Federation(self)
         self.versions = Versions(self)
+        self.consent_evidence = ConsentEvidence(self)
         self.consents = Consents(self)
         self.vaults = Vaults(self)
         self.agreements = Agreements(self)
@@ -230,6 +236,7 @@ class Node:
         self.running.recover()
         self.transfers.recover()
         self.vaults.recover()
+        self.consent_evidence.recover()
         if self.operator is not None:
             self.operator.begin()
         else:
@@ -415,6 +422,7 @@ class Node:
             **self.returns.handlers(),
             **self.transfers.handlers(),
             **self.computations.handlers(),
+            **self.consent_evidence.handlers(),
             **self.tidying.handlers(),
             **self.versions.handlers(),
             **self.zones.handlers(),

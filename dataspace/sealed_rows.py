@@ -18,19 +18,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from dataspace.errors import InputRejected
 from dataspace.sealed_stream import OpeningReader, SealingWriter
+from dataspace.sealing_suites import SUITES, Aead, SealingSuite, derived_key
 
 MAGIC = b"city-dataspace-sealed-rows/1 "
 MAX_HEADER_BYTES = 2048
 PIECE_BYTES = 1024 * 1024
 SALT_BYTES, NONCE_BYTES = 32, 12
 # The one member of a JSON object that stands for a sealed value.
-SEALED = "sealed/1"
+SEALED = {SealingSuite.AES: "sealed/1", SealingSuite.SM4: "sealed/1/sm4-gcm"}
 _FILE, _VALUE = b"city-dataspace/rows-file/1", b"city-dataspace/rows-value/1"
 
 
@@ -41,27 +39,33 @@ class Reads(Protocol):
 
 
 class RowSealing:
-    """Seals and opens with the keys of one node; `seals` says whether what is written is sealed."""
+    """Seals and opens with the keys of one node; `seals` says whether what is written is sealed,
+    `suite` with what. Whatever was sealed with another opens."""
 
-    def __init__(self, root: bytes, *, seals: bool) -> None:
-        self._root = root
-        self._values = AESGCM(_derived(root, None, _VALUE))
+    def __init__(self, root: bytes, *, seals: bool, suite: SealingSuite = SealingSuite.AES) -> None:
+        self._root, self.suite = root, suite
+        self._values: dict[SealingSuite, Aead] = {
+            one: SUITES[one].cipher(derived_key(one, root, salt=None, use=_VALUE))
+            for one in SealingSuite
+        }
         self.seals = seals
 
     def seal_value(self, value: Any, column: str) -> dict[str, str]:
         """A JSON value as one that says nothing; it opens as a value of `column` only."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        sealed = self._values.encrypt(nonce, text, column.encode())
-        return {SEALED: base64.b64encode(nonce + sealed).decode()}
+        sealed = self._values[self.suite].encrypt(nonce, text, column.encode())
+        return {SEALED[self.suite]: base64.b64encode(nonce + sealed).decode()}
 
     def open_value(self, value: Any, column: str) -> Any:
         """The reverse; what is not sealed is given back. Raises InputRejected."""
-        if not is_sealed_value(value):
+        suite = _suite_of_value(value)
+        if suite is None:
             return value
         try:
-            raw = base64.b64decode(value[SEALED], validate=True)
-            text = self._values.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], column.encode())
+            raw = base64.b64decode(value[SEALED[suite]], validate=True)
+            cipher = self._values[suite]
+            text = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], column.encode())
         except (ValueError, TypeError, InvalidTag) as err:
             raise InputRejected(
                 f"a sealed value of {column} does not open with this home's root key",
@@ -70,12 +74,12 @@ class RowSealing:
         return json.loads(text)
 
     def seal_file(self, path: Path, name: str) -> None:
-        """Put the sealed content of `path`, that opens as `name`, in its place. The old content
-        stays until the new one is on the disk."""
+        """Put the sealed content of `path`, that opens as `name`, in its place; one that is sealed
+        already is sealed anew. The old content stays until the new one is on the disk."""
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as target, path.open("rb") as source:
+            with os.fdopen(descriptor, "wb") as target, self.opened(path, name) as source:
                 self._seal(source, target, name)
                 target.flush()
                 os.fsync(target.fileno())
@@ -83,14 +87,17 @@ class RowSealing:
         finally:
             fresh.unlink(missing_ok=True)
 
-    def _seal(self, source: BinaryIO, target: BinaryIO, name: str) -> None:
+    def _seal(self, source: Reads, target: BinaryIO, name: str) -> None:
         salt = secrets.token_bytes(SALT_BYTES)
         told = {"name": name, "salt": base64.b64encode(salt).decode()}
+        if self.suite is not SealingSuite.AES:
+            told["suite"] = self.suite.value
         header = MAGIC + json.dumps(told).encode() + b"\n"
         if len(header) > MAX_HEADER_BYTES:
             raise InputRejected("the name of the file is too long to be sealed with it")
         target.write(header)
-        writer = SealingWriter(target, _derived(self._root, salt, _FILE), header)
+        key = derived_key(self.suite, self._root, salt=salt, use=_FILE)
+        writer = SealingWriter(target, key, header, self.suite)
         while piece := source.read(PIECE_BYTES):
             writer.write(piece)
         writer.close()
@@ -105,14 +112,14 @@ class RowSealing:
                     yield file
                     return
                 header = file.readline(MAX_HEADER_BYTES)
-                told, salt = _header(header)
+                told, salt, suite = _header(header)
                 if name is not None and told != name:
                     raise InputRejected(
                         f"{path.name} is the content of {told}",
                         remedy="put the files back under their names, or restore a backup",
                     )
-                key = _derived(self._root, salt, _FILE)
-                yield OpeningReader(file, key, header, told=path.name)
+                key = derived_key(suite, self._root, salt=salt, use=_FILE)
+                yield OpeningReader(file, key, header, told=path.name, suite=suite)
         except OSError as err:
             raise InputRejected(
                 f"{path} cannot be read ({type(err).__name__})", remedy="check the path"
@@ -120,7 +127,14 @@ class RowSealing:
 
 
 def is_sealed_value(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {SEALED}
+    return _suite_of_value(value) is not None
+
+
+def _suite_of_value(value: Any) -> SealingSuite | None:
+    for suite, name in SEALED.items():
+        if isinstance(value, dict) and value.keys() == {name}:
+            return suite
+    return None
 
 
 def is_sealed_file(path: Path) -> bool:
@@ -134,13 +148,19 @@ def pieces(reading: Reads) -> Iterator[bytes]:
         yield piece
 
 
-def _header(line: bytes) -> tuple[str, bytes]:
+def sealing_suite_of_file(path: Path) -> SealingSuite | None:
+    """What a file of rows is sealed with; None where it is not. Raises InputRejected."""
+    if not is_sealed_file(path):
+        return None
+    with path.open("rb") as file:
+        return _header(file.readline(MAX_HEADER_BYTES))[2]
+
+
+def _header(line: bytes) -> tuple[str, bytes, SealingSuite]:
+    """Name, salt and suite. A file of earlier versions names no suite: there was one."""
     try:
         told = json.loads(line[len(MAGIC) :])
-        return str(told["name"]), base64.b64decode(told["salt"], validate=True)
-    except (ValueError, KeyError, TypeError) as err:
+        suite = SealingSuite(told.get("suite", SealingSuite.AES))
+        return str(told["name"]), base64.b64decode(told["salt"], validate=True), suite
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise InputRejected("the beginning of a sealed file is damaged") from err
-
-
-def _derived(root: bytes, salt: bytes | None, use: bytes) -> bytes:
-    return HKDF(SHA256(), 32, salt=salt, info=use).derive(root)

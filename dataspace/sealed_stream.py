@@ -1,4 +1,4 @@
-"""Long content sealed in chunks: AES-256-GCM, in memory that does not grow with it.
+"""Long content sealed in chunks, in memory that does not grow with it.
 
 The construction is that of STREAM (Hoang, Reyhanitabar, Rogaway, Vizár 2015) as age's files use it:
 chunk number and a mark for the last one are the nonce, so chunks cannot be left out, exchanged,
@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dataspace.errors import InputRejected
+from dataspace.sealing_suites import SUITES, TAG_BYTES, SealingSuite
 
 CHUNK_BYTES = 128 * 1024
-TAG_BYTES = 16
 _NUMBER_BYTES = 11
 
 
@@ -23,8 +22,10 @@ class SealingWriter:
     """Seals what is written to it into `file`. `close` writes the last chunk; without it the
     content does not open. `key` is for this content alone, `context` is authenticated with it."""
 
-    def __init__(self, file: BinaryIO, key: bytes, context: bytes) -> None:
-        self._file, self._cipher, self._context = file, AESGCM(key), context
+    def __init__(
+        self, file: BinaryIO, key: bytes, context: bytes, suite: SealingSuite = SealingSuite.AES
+    ) -> None:
+        self._file, self._cipher, self._context = file, SUITES[suite].cipher(key), context
         self._waiting = bytearray()
         self._number = 0
 
@@ -50,8 +51,17 @@ class OpeningReader:
     Raises InputRejected for another key or context, and for content that was altered or cut.
     """
 
-    def __init__(self, file: BinaryIO, key: bytes, context: bytes, *, told: str) -> None:
-        self._file, self._cipher, self._context, self._told = file, AESGCM(key), context, told
+    def __init__(
+        self,
+        file: BinaryIO,
+        key: bytes,
+        context: bytes,
+        *,
+        told: str,
+        suite: SealingSuite = SealingSuite.AES,
+    ) -> None:
+        self._file, self._cipher = file, SUITES[suite].cipher(key)
+        self._context, self._told = context, told
         self._opened = bytearray()
         self._number = 0
         self._following = file.read(CHUNK_BYTES + TAG_BYTES)

@@ -18,13 +18,14 @@ from sqlmodel import SQLModel
 
 from dataspace.backups.databases import is_sqlite, sqlite_path
 from dataspace.errors import InputRejected
-from dataspace.sealed_rows import RowSealing, is_sealed_file
-from dataspace.secret_files import reseal_secret
+from dataspace.sealed_rows import RowSealing, sealing_suite_of_file
+from dataspace.sealing_suites import SealingSuite
+from dataspace.secret_files import ROOT_FILE, reseal_secret, sealing_suite_of
 from dataspace.settings import Home
 from dataspace.store.engine import Store
 from dataspace.store.tables import ComputationRow, TransferRow
 
-ROOT = "root.key"
+ROOT = ROOT_FILE
 PAGE = 200
 # The folders whose files hold rows of people.
 FOLDERS = ("received", "results")
@@ -39,8 +40,11 @@ class SealedHome:
     values: int
 
 
-def seal_home(home: Home, old: str | None, new: str) -> SealedHome:
-    """Seal keys, files and values of `home`, whose node does not run. Raises InputRejected."""
+def seal_home(
+    home: Home, old: str | None, new: str, suite: SealingSuite | None = None
+) -> SealedHome:
+    """Seal keys, files and values of `home`, whose node does not run, with `suite`, or with the one
+    it has. Raises InputRejected."""
     keys = home.path / "keys"
     if not (keys / ROOT).exists():
         raise InputRejected(
@@ -53,10 +57,11 @@ def seal_home(home: Home, old: str | None, new: str) -> SealedHome:
         for path in keys.iterdir()
         if path.is_file() and not path.name.startswith(".") and path.name != ROOT
     )
+    chosen = suite or sealing_suite_of(keys / ROOT) or SealingSuite.AES
     for name in names:
-        reseal_secret(keys / name, old, new)
-    root = bytes.fromhex(reseal_secret(keys / ROOT, old, new))
-    sealing = RowSealing(root, seals=True)
+        reseal_secret(keys / name, old, new, chosen)
+    root = bytes.fromhex(reseal_secret(keys / ROOT, old, new, chosen))
+    sealing = RowSealing(root, seals=True, suite=chosen)
     files = _seal_files(home.path, sealing)
     values = _seal_values(home.database_url, sealing) if home.settings.url else 0
     return SealedHome(len(names) + 1, files, values)
@@ -68,7 +73,7 @@ def _seal_files(home: Path, sealing: RowSealing) -> int:
         for path in sorted((home / folder).rglob("*")):
             if path.is_symlink() or not path.is_file() or path.name.startswith("."):
                 continue
-            if not is_sealed_file(path):
+            if sealing_suite_of_file(path) is not sealing.suite:
                 sealing.seal_file(path, str(path.relative_to(home)))
             count += 1
     return count

@@ -1,8 +1,9 @@
 """Secrets on the disk: readable by their owner only, and encrypted where a passphrase is set.
 
 With `DATASPACE_PASSPHRASE` (or `DATASPACE_PASSPHRASE_FILE`, a path) in the environment, a secret is
-kept as AES-256-GCM under a key that scrypt (RFC 7914) makes of the passphrase and the file's own
-salt; the file's name is authenticated with it, so that two files cannot be exchanged.
+sealed under a key that scrypt (RFC 7914) makes of the passphrase and the file's own salt; the
+file's name is authenticated with it, so that two files cannot be exchanged. With what, AES-256-GCM
+or SM4-GCM, stands at its beginning; a new secret is sealed as the root key beside it is.
 """
 
 from __future__ import annotations
@@ -13,24 +14,41 @@ import secrets
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from dataspace.errors import InputRejected
+from dataspace.sealing_suites import SUITES, Aead, SealingSuite
 
 SEALED = "city-dataspace-secret:1:"
+# How a secret begins that is sealed with each suite.
+BEGINNINGS = {SealingSuite.AES: SEALED, SealingSuite.SM4: "city-dataspace-secret:1-sm4-gcm:"}
+ROOT_FILE = "root.key"
 SALT_BYTES, NONCE_BYTES = 16, 12
 # 32 MiB and some 80 ms: dear for who guesses passphrases, cheap for a node that reads four keys.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**15, 8, 1
 
 
-def write_secret(path: Path, text: str) -> None:
+def write_secret(path: Path, text: str, suite: SealingSuite | None = None) -> None:
     """Write `text` to a file only its owner can read, with no moment at which others could.
 
-    The old content stays until the new one is on the disk.
+    Sealed, where there is a passphrase, with `suite`, or with that of the root key beside it. The
+    old content stays until the new one is on the disk.
     """
     passphrase = node_passphrase()
-    _write(path, _seal(text, path.name, passphrase) if passphrase else text)
+    chosen = suite or sealing_suite_of(path.with_name(ROOT_FILE)) or SealingSuite.AES
+    _write(path, _seal(text, path.name, passphrase, chosen) if passphrase else text)
+
+
+def sealing_suite_of(path: Path) -> SealingSuite | None:
+    """What the secret in this file is sealed with; None where it is not, or there is none."""
+    try:
+        return _suite_of(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
+def _suite_of(text: str) -> SealingSuite | None:
+    return next((suite for suite, head in BEGINNINGS.items() if text.startswith(head)), None)
 
 
 def _write(path: Path, content: str) -> None:
@@ -47,21 +65,26 @@ def read_secret(path: Path) -> str:
     """The secret in this file. Raises InputRejected where it is missing, readable by others, or
     encrypted with another passphrase."""
     text = _read(path)
-    return _open(text, path.name, node_passphrase()) if text.startswith(SEALED) else text
+    return text if _suite_of(text) is None else _open(text, path.name, node_passphrase())
 
 
-def reseal_secret(path: Path, old: str | None, new: str) -> str:
-    """Seal the secret in this file under the passphrase `new`, and return it; `old` opens it where
-    it is sealed. One that `new` opens stays: the work goes on where it was interrupted."""
+def reseal_secret(
+    path: Path, old: str | None, new: str, suite: SealingSuite = SealingSuite.AES
+) -> str:
+    """Seal the secret in this file with `suite` under the passphrase `new`, and return it; `old`
+    opens it where it is sealed. One that is sealed so stays: the work goes on where it was
+    interrupted."""
     text = _read(path)
-    if not text.startswith(SEALED):
-        _write(path, _seal(text, path.name, new))
-        return text
-    try:
-        return _open(text, path.name, new)
-    except InputRejected:
-        secret = _open(text, path.name, old)
-    _write(path, _seal(secret, path.name, new))
+    found = _suite_of(text)
+    if found is None:
+        secret = text
+    else:
+        try:
+            secret = _open(text, path.name, new)
+        except InputRejected:
+            secret, found = _open(text, path.name, old), None
+    if found is not suite:
+        _write(path, _seal(secret, path.name, new, suite))
     return secret
 
 
@@ -82,10 +105,10 @@ def _read(path: Path) -> str:
     return text
 
 
-def _seal(text: str, name: str, passphrase: str) -> str:
+def _seal(text: str, name: str, passphrase: str, suite: SealingSuite) -> str:
     salt, nonce = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(NONCE_BYTES)
-    sealed = AESGCM(_key(passphrase, salt)).encrypt(nonce, text.encode(), name.encode())
-    return SEALED + base64.b64encode(salt + nonce + sealed).decode()
+    sealed = _cipher(suite, passphrase, salt).encrypt(nonce, text.encode(), name.encode())
+    return BEGINNINGS[suite] + base64.b64encode(salt + nonce + sealed).decode()
 
 
 def _open(text: str, name: str, passphrase: str | None) -> str:
@@ -94,11 +117,13 @@ def _open(text: str, name: str, passphrase: str | None) -> str:
             f"the key file {name} is encrypted",
             remedy="set DATASPACE_PASSPHRASE or DATASPACE_PASSPHRASE_FILE",
         )
+    suite = _suite_of(text) or SealingSuite.AES
     try:
-        raw = base64.b64decode(text.removeprefix(SEALED), validate=True)
+        raw = base64.b64decode(text.removeprefix(BEGINNINGS[suite]), validate=True)
         salt, nonce = raw[:SALT_BYTES], raw[SALT_BYTES : SALT_BYTES + NONCE_BYTES]
         sealed = raw[SALT_BYTES + NONCE_BYTES :]
-        return AESGCM(_key(passphrase, salt)).decrypt(nonce, sealed, name.encode()).decode()
+        cipher = _cipher(suite, passphrase, salt)
+        return cipher.decrypt(nonce, sealed, name.encode()).decode()
     except (ValueError, InvalidTag) as err:
         raise InputRejected(
             f"the key file {name} does not open with this passphrase, or it is damaged",
@@ -106,10 +131,10 @@ def _open(text: str, name: str, passphrase: str | None) -> str:
         ) from err
 
 
-def _key(passphrase: str, salt: bytes) -> bytes:
-    return Scrypt(salt=salt, length=32, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P).derive(
-        passphrase.encode()
-    )
+def _cipher(suite: SealingSuite, passphrase: str, salt: bytes) -> Aead:
+    row = SUITES[suite]
+    kdf = Scrypt(salt=salt, length=row.key_bytes, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P)
+    return row.cipher(kdf.derive(passphrase.encode()))
 
 
 def node_passphrase() -> str | None:

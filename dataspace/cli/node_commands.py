@@ -11,6 +11,8 @@ from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, sh
 from dataspace.client import Client
 from dataspace.errors import InputRejected
 from dataspace.identity.keys import SigningAlgorithm
+from dataspace.sealing_suites import SealingSuite
+from dataspace.secret_files import node_passphrase
 from dataspace.settings import Home, ParticipantKind, create_home, free_port
 
 app = typer.Typer()
@@ -43,6 +45,10 @@ def init(
     signing_algorithm: Annotated[
         SigningAlgorithm, typer.Option(help="what the node signs with")
     ] = SigningAlgorithm.ED25519,
+    sealing_suite: Annotated[
+        SealingSuite,
+        typer.Option(help="with what secrets and rows are sealed where there is a passphrase"),
+    ] = SealingSuite.AES,
     as_json: JsonOption = False,
 ) -> None:
     """Make a node's home: its settings, its keys (0600) and its identity.
@@ -68,7 +74,14 @@ def init(
         "chain": chain,
     }
     code = sys.stdin.readline().strip() if invitation == "-" else invitation
-    made = create_home(home, values, invitation=code, algorithm=signing_algorithm)
+    if sealing_suite is not SealingSuite.AES and node_passphrase() is None:
+        raise InputRejected(
+            "nothing is sealed without a passphrase, with whatever suite",
+            remedy="set DATASPACE_PASSPHRASE_FILE",
+        )
+    made = create_home(
+        home, values, invitation=code, algorithm=signing_algorithm, sealing=sealing_suite
+    )
     did = _did(made)
     if regulator:
         from dataspace.outbound import outbound_client

@@ -11,6 +11,7 @@ import typer
 
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.errors import InputRejected
+from dataspace.sealing_suites import SealingSuite
 from dataspace.secret_files import node_passphrase, passphrase_in_file
 from dataspace.settings import Home
 
@@ -23,6 +24,9 @@ def seal(
     passphrase_file: Annotated[Path, typer.Option(help="a file with the new passphrase")],
     old_passphrase_file: Annotated[
         Path | None, typer.Option(help="a file with the present one, where there is one")
+    ] = None,
+    suite: Annotated[
+        SealingSuite | None, typer.Option(help="seal with this; with what the home has otherwise")
     ] = None,
     home: HomeOption = HOME,
     as_json: JsonOption = False,
@@ -42,7 +46,7 @@ def seal(
             if is_running(opened, http):
                 raise InputRejected("the node runs", remedy="stop it, seal its home, start it")
     old = passphrase_in_file(old_passphrase_file) if old_passphrase_file else node_passphrase()
-    done = seal_home(opened, old, passphrase_in_file(passphrase_file))
+    done = seal_home(opened, old, passphrase_in_file(passphrase_file), suite)
     sentence = f"{done.keys} keys, {done.files} files and {done.values} values lie sealed"
     told = {"keys": done.keys, "files": done.files, "values": done.values}
     show(told, as_json, lambda: say(sentence))

@@ -514,7 +514,7 @@ def _key_of_did_key(did: str) -> VerificationKey:
                 return suite.of_public_bytes(raw[len(suite.multicodec) :])
             except ValueError as err:
                 raise ProtocolViolation("the did:key holds no key of its kind") from err
-    raise ProtocolViolation("expected a did:key of an Ed25519 or P-256 key")
+    raise ProtocolViolation("expected a did:key of an Ed25519, P-256 or SM2 key")
 
 
 def _base58_encode(data: bytes) -> str:

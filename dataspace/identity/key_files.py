@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dataspace.errors import InputRejected
 from dataspace.identity.keys import SigningAlgorithm, SigningKey
-from dataspace.secret_files import read_secret, write_secret
+from dataspace.sealing_suites import SealingSuite
+from dataspace.secret_files import read_secret, sealing_suite_of, write_secret
 
 ROOT_BYTES = 32
 # Beside the first key where the node signs with a post-quantum one too (`dataspace.post_quantum`).
@@ -33,10 +34,12 @@ class KeyFiles:
         self._next = directory / "signing.next.pem"
         self._root = directory / "root.key"
 
-    def make(self, algorithm: SigningAlgorithm) -> None:
-        """The files of a new home."""
-        write_secret(self._current, SigningKey.generate(algorithm).to_pem())
-        write_secret(self._root, secrets.token_hex(ROOT_BYTES))
+    def make(self, algorithm: SigningAlgorithm, suite: SealingSuite) -> None:
+        """The files of a new home, sealed with `suite` where there is a passphrase."""
+        key = SigningKey.generate(algorithm)
+        # The root first: what is written beside it is sealed as it is.
+        write_secret(self._root, secrets.token_hex(ROOT_BYTES), suite)
+        write_secret(self._current, key.to_pem())
 
     def current(self) -> SigningKey:
         """The key that speaks for the node. Raises InputRejected."""
@@ -68,6 +71,10 @@ class KeyFiles:
 
     def forget_next(self) -> None:
         self._next.unlink(missing_ok=True)
+
+    def sealing_suite(self) -> SealingSuite:
+        """What the home's secrets are sealed with, and so are its rows."""
+        return sealing_suite_of(self._root) or SealingSuite.AES
 
     def has_root(self) -> bool:
         return self._root.exists()

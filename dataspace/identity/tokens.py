@@ -22,6 +22,7 @@ from joserfc.errors import JoseError
 from dataspace.errors import InputRejected, TokenUntimely, Unauthenticated
 from dataspace.identity.keys import (
     READ_NAMES,
+    SUITES,
     PrivateKey,
     SigningKey,
     VerificationKey,
@@ -67,7 +68,7 @@ class Identity:
     @property
     def alg(self) -> str:
         """The algorithm's name in JOSE."""
-        return self.signing_key.algorithm.value
+        return SUITES[self.signing_key.algorithm].jose
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ from dataspace.store.tables import Setting
 
 from .wired_nodes import WiredSpace, process_of, wired_space
 
-ED25519, ES256 = SigningAlgorithm.ED25519, SigningAlgorithm.ES256
+ED25519, ES256, SM2 = SigningAlgorithm
+DID_KEYS = {ED25519: "did:key:z6Mk", ES256: "did:key:zDn", SM2: "did:key:zEPJ"}
 VALUES = {"name": "n", "kind": "enterprise", "url": "http://127.0.0.1:7"}
 
 
@@ -267,7 +268,7 @@ def test_a_key_of_each_algorithm_signs_and_verifies(algorithm: SigningAlgorithm)
     for signed, signature in ((b"y", key.sign(b"x")), (b"x", b""), (b"x", bytes(64))):
         with pytest.raises(ProtocolViolation):
             verify_bytes(public, signed, signature)
-    assert did_of_key(public).startswith({ED25519: "did:key:z6Mk", ES256: "did:key:zDn"}[algorithm])
+    assert did_of_key(public).startswith(DID_KEYS[algorithm])
 
 
 @pytest.mark.parametrize("algorithm", list(SigningAlgorithm))
@@ -275,7 +276,7 @@ def test_a_token_names_the_algorithm_its_key_is_for(algorithm: SigningAlgorithm)
     me = Identity("did:web:me.example", SigningKey.generate(algorithm))
     token = issue_token(me, audience="did:web:you", now=100, membership=None)
     assert open_token(token, audience="did:web:you", now=100, key_of=lambda _: me.key).did == me.did
-    other = {ED25519: ES256, ES256: ED25519}[algorithm]
+    other = ED25519 if algorithm is ES256 else ES256
     wrong = SigningKey.generate(other).jwk
     with pytest.raises(Unauthenticated, match="malformed or its signature is wrong"):
         open_token(token, audience="did:web:you", now=100, key_of=lambda _: wrong)
