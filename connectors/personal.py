@@ -29,6 +29,7 @@ from connectors.files import (
 )
 from connectors.identifiers import ColumnReader, canonicalise
 from connectors.names import verify_columns
+from connectors.receipts import ReceiptState
 from connectors.use import Use
 from connectors.values import texts
 
@@ -142,6 +143,11 @@ class PersonalFile:
     def name(self) -> str:
         return self._data.name
 
+    @property
+    def receipts_file(self) -> Path:
+        """Where the receipts lie."""
+        return self._consents
+
     def schema(self) -> pa.Schema:
         schema = self._data.schema()
         wanted = dict.fromkeys((self._subject, *sorted(self._sensitive)))
@@ -251,6 +257,14 @@ def append_consent(path: Path, consent: Consent) -> None:
                 f"{path.name} already holds a receipt of that id; give every receipt its own"
             )
         _replace(path, [*receipts, consent])
+
+
+def receipt_state(path: Path, receipt_id: str) -> ReceiptState:
+    """What has become of a receipt in the file at `path`. Raises InputRejected."""
+    for receipt in _receipts(path) if path.exists() else ():
+        if receipt.receipt_id == receipt_id:
+            return ReceiptState.GIVEN if receipt.withdrawn_at is None else ReceiptState.WITHDRAWN
+    return ReceiptState.ABSENT
 
 
 def withdraw(path: Path, receipt_id: str, at: datetime) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -32,6 +33,14 @@ Pseudonym = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # How a consent came about, as the standard's collection_method.
 Method = Literal["person", "trustee"]
+
+
+class ReceiptState(StrEnum):
+    """What has become of a receipt where receipts are kept."""
+
+    ABSENT = "absent"
+    GIVEN = "given"
+    WITHDRAWN = "withdrawn"
 
 
 class _Statement(BaseModel):

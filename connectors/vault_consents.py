@@ -23,6 +23,7 @@ from connectors.receipts import (
     WITHDRAWAL_TYPE,
     ConsentEvent,
     Given,
+    ReceiptState,
     Signer,
     Terms,
     Withdrawal,
@@ -65,14 +66,20 @@ class VaultConsents:
         self._store = vault.store
 
     def give(
-        self, who: str | Access, given: Given, trustee: Trustee, at: datetime
+        self,
+        who: str | Access,
+        given: Given,
+        trustee: Trustee,
+        at: datetime,
+        *,
+        receipt_id: uuid.UUID | None = None,
     ) -> SignedConsent:
-        """Keep a consent and sign its receipt.
+        """Keep a consent and sign its receipt, of a new id where none is given.
 
         Raises InputRejected for an unknown column, an end before `at`, somebody who has died, and a
         child without a guardian.
         """
-        receipt_id = uuid.uuid4()
+        receipt_id = receipt_id or uuid.uuid4()
         with self._store.writing() as db:
             opened = self._vault.opened(db)
             found = find(db, opened, who)
@@ -157,6 +164,20 @@ class VaultConsents:
             )
             self._set_consents(db, opened, found, ended)
         return signed
+
+    def state(self, receipt_id: str) -> ReceiptState:
+        """What has become of a receipt; the vault's key is not needed."""
+        try:
+            name = uuid.UUID(receipt_id)
+        except ValueError:
+            return ReceiptState.ABSENT
+        with self._store.reading() as db:
+            row = db.execute(
+                "SELECT withdrawn IS NOT NULL FROM receipt WHERE id = ?", (name.bytes,)
+            ).fetchone()
+        if row is None:
+            return ReceiptState.ABSENT
+        return ReceiptState.WITHDRAWN if row[0] else ReceiptState.GIVEN
 
     def consents(self, who: str | Access) -> list[SignedConsent]:
         """The person's consents, those that have ended too, oldest first."""

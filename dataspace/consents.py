@@ -18,7 +18,6 @@ from connectors.receipts import Given, Guardian, Method, Terms
 from connectors.source import open_source
 from connectors.vault import Vault
 from dataspace.errors import InputRejected
-from ledger.entry import EntryType
 
 if TYPE_CHECKING:
     from dataspace.node import Node
@@ -97,9 +96,9 @@ class Consents:
         if isinstance(source, Vault):
             signed = self._node.vaults.withdraw(source, receipt_id)
             return {"withdrawn": receipt_id, "signed": signed}
-        with self._node.store.transaction() as tx:
-            self._node.evidence.record(tx, EntryType.CONSENT_WITHDRAWN, legal_basis="consent")
-            source.withdraw(receipt_id, datetime.now(UTC))
+        self._node.consent_evidence.withdraw(
+            source, receipt_id, lambda: source.withdraw(receipt_id, datetime.now(UTC))
+        )
         return {"withdrawn": receipt_id}
 
     def of(self, dataset: str, subject: str) -> list[dict[str, Any]]:
@@ -124,12 +123,9 @@ class Consents:
             expires_at=given.expires_at,
             separate_consent=given.separate_consent,
         )
-        with self._node.store.transaction() as tx:
-            self._node.evidence.record(
-                tx, EntryType.CONSENT_GIVEN, recipients=given.recipients, legal_basis="consent"
-            )
-            # The file last: if it cannot be written, nothing has been recorded either.
-            source.give(consent)
+        self._node.consent_evidence.give(
+            source, receipt_id, given.recipients, lambda: source.give(consent)
+        )
         return receipt_id
 
     def _source(self, tx: Session, dataset: str) -> PersonalFile | Vault:

@@ -157,21 +157,23 @@ class Vaults:
 
     def give(self, vault: Vault, who: str | Access, given: Given) -> SignedConsent:
         """Keep a consent and sign its receipt, with the evidence that one was given."""
-        with self._node.store.transaction() as tx:
-            self._node.evidence.record(
-                tx,
-                EntryType.CONSENT_GIVEN,
-                recipients=given.terms.recipients,
-                legal_basis="consent",
-            )
-            # The vault last: if it refuses, nothing has been recorded either.
-            return VaultConsents(vault).give(who, given, self._trustee, datetime.now(UTC))
+        receipt_id = uuid.uuid4()
+        return self._node.consent_evidence.give(
+            vault,
+            str(receipt_id),
+            given.terms.recipients,
+            lambda: VaultConsents(vault).give(
+                who, given, self._trustee, datetime.now(UTC), receipt_id=receipt_id
+            ),
+        )
 
     def withdraw(self, vault: Vault, receipt: str, *, by: Access | None = None) -> str:
         """End a consent for every reading from now on; the signed withdrawal."""
-        with self._node.store.transaction() as tx:
-            self._node.evidence.record(tx, EntryType.CONSENT_WITHDRAWN, legal_basis="consent")
-            return VaultConsents(vault).withdraw(receipt, self._trustee, datetime.now(UTC), by=by)
+        return self._node.consent_evidence.withdraw(
+            vault,
+            receipt,
+            lambda: VaultConsents(vault).withdraw(receipt, self._trustee, datetime.now(UTC), by=by),
+        )
 
     def erase(self, vault: Vault, who: str | Access) -> dict[str, Any]:
         """Destroy a person's key, and with it all that is held of the person; the certificate."""

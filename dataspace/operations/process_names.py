@@ -16,6 +16,7 @@ SUBJECTS: Final[Mapping[str, str]] = {
     "negotiation-step": "negotiation",
     "expire-negotiation": "negotiation",
     "deliver-return": "return",
+    "tell-consent": "receipt",
 }
 
 

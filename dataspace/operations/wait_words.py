@@ -94,6 +94,12 @@ KINDS: Final[Mapping[str, KindWords]] = MappingProxyType(
             (_PEER_UP,),
             (Act("nothing; the result is here, and the provider's part has failed without them"),),
         ),
+        "tell-consent": KindWords(
+            "Telling in the evidence that a consent was given or withdrawn",
+            On.SOURCE,
+            (Act("see that the receipts' file or the vault can be read"), _LOG),
+            (_LOG,),
+        ),
         "expire-computation": KindWords("Ending an order whose time is over", On.TIME, (), (_LOG,)),
         "gather-providers": KindWords(
             "Waiting for providers that a computation can do without", On.TIME, (), (_LOG,)
