@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, func
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, or_, select, update
 
+from dataspace.steady_time import CLOCKS_DIFFER_S
 from dataspace.store.tables import ProcessRow
 
 LEASE_S = 120.0
@@ -54,7 +55,11 @@ _DUE = (
     select(*_ROWS.c)
     .where(
         _IS_READY,
-        _ROWS.c.due_at <= bindparam("now"),
+        or_(
+            _ROWS.c.due_at <= bindparam("now"),
+            # What a clock wrote that is ahead, by that clock.
+            (_ROWS.c.created_at > bindparam("now")) & (_ROWS.c.due_at <= bindparam("wall")),
+        ),
         _ROWS.c.lease_until <= bindparam("now"),
         _ROWS.c.target.not_in(bindparam("full", expanding=True)),
         _ROWS.c.kind.not_in(bindparam("busy", expanding=True)),
@@ -107,8 +112,7 @@ _LOST = (
 )
 
 
-# Clocks of replicas differ by this much at most; what is from further ahead, a wrong one wrote.
-CLOCKS_DIFFER_S = 60.0
+# What is from further ahead than clocks differ, a wrong one wrote.
 _NOW: Any = bindparam("now")
 _FROM_THE_FUTURE = (
     update(_ROWS)
@@ -147,13 +151,17 @@ def due_rows(
     database: Connection,
     now: float,
     *,
+    wall: float,
     full: Sequence[str],
     busy: Sequence[str],
     mine: Sequence[str],
 ) -> Sequence[Row[Any]]:
     """At most `MAX_CANDIDATES` rows that can be leased: not for a peer that is `full`, of no kind
-    that is `busy`, and bound to one of `mine`."""
-    asked = {"now": now, "full": list(full), "busy": list(busy), "mine": list(mine)}
+    that is `busy`, and bound to one of `mine`.
+
+    `wall` is what the wall clock says, which may have jumped ahead of `now`.
+    """
+    asked = {"now": now, "wall": wall, "full": list(full), "busy": list(busy), "mine": list(mine)}
     return database.execute(_DUE, asked).all()
 
 

@@ -21,21 +21,20 @@ import math
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from queue import SimpleQueue
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm.exc import StaleDataError
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from dataspace.errors import SHOWN, NodeError, Unavailable
 from dataspace.leases import (
-    CLOCKS_DIFFER_S,
     LEASE_S,
     MAX_CANDIDATES,
     Outcome,
@@ -59,6 +58,7 @@ from dataspace.operations.tracing import (
     span,
     within_trace,
 )
+from dataspace.steady_time import CLOCKS_DIFFER_S, Patience, SteadyClock
 from dataspace.store.engine import Store
 from dataspace.store.tables import ProcessRow
 from ledger.errors import ChainUnavailable
@@ -166,6 +166,20 @@ def schedule(
     tx.info["scheduled"] = True
 
 
+def hasten(tx: Session, kind: str, subjects: Sequence[str]) -> None:
+    """Have such work that waits for its time done at once. What is in hand at this moment is not
+    touched, so that whoever is told `Later` must look again by itself too."""
+    waits = (
+        col(ProcessRow.kind) == kind,
+        col(ProcessRow.subject).in_(subjects),
+        col(ProcessRow.state) == "ready",
+        col(ProcessRow.lease_until) == 0.0,
+    )
+    tx.flush()
+    tx.connection().execute(update(ProcessRow).where(*waits).values(due_at=time.time()))
+    tx.info["scheduled"] = True
+
+
 def is_scheduled(tx: Session, kind: str, subject: str) -> bool:
     """Whether such work is waiting and nobody has begun it."""
     tx.flush()
@@ -258,6 +272,8 @@ class ProcessEngine:
         # What is leased here and has no outcome written yet: ids and the fence of each.
         self._in_hand: dict[int, int] = {}
         self._renewed_at = time.monotonic()
+        self._clock = SteadyClock()
+        self._patience = Patience()
         # An earlier life may have had a wrong clock, so the first turn looks too.
         self._ahead_s = math.inf
         store.on_scheduled(self.wake)
@@ -347,7 +363,7 @@ class ProcessEngine:
 
     def _turn(self, outcomes: list[Outcome]) -> float:
         """Write `outcomes`, lease what is due and has a worker free; the seconds until more is."""
-        now = time.time()
+        now, wall = self._clock.now(), time.time()
         leased: list[tuple[Pool, Process]] = []
         # Workers only make room meanwhile, so what has room in this copy has it.
         with self._wake:
@@ -359,16 +375,16 @@ class ProcessEngine:
         }
         renewing = time.monotonic() - self._renewed_at > RENEW_S
         # How far the wall clock is ahead of the one that nobody sets.
-        ahead_s = now - time.monotonic()
+        ahead_s = wall - time.monotonic()
         set_back = ahead_s < self._ahead_s - CLOCKS_DIFFER_S
         with self._store.transaction() as tx:
             database = tx.connection()
             write_outcomes(database, outcomes)
             if set_back:
-                set_right(database, now, seen=self._ahead_s < math.inf)
+                set_right(database, wall, seen=self._ahead_s < math.inf)
             if renewing:
                 self._renew(database, now, outcomes)
-            found = due_rows(database, now, **asked)
+            found = due_rows(database, now, wall=wall, **asked)
             for row in found:
                 pool = self._pool_of(row.kind)
                 if load.has_room(pool, row.target):
@@ -474,7 +490,8 @@ class ProcessEngine:
             log.error("process failed", **fields, error=str(err), exc_info=not known)
             self._fail(process, handler, str(err) if known else f"internal: {type(err).__name__}")
         else:
-            due_at = None if later is None else time.time() + later.after_s
+            self._patience.forget(process.id)
+            due_at = None if later is None else self._clock.now() + later.after_s
             self._count(process, "done" if later is None else "later")
             self._outcomes.append(Outcome(process.id, process.attempts, due_at))
 
@@ -492,13 +509,16 @@ class ProcessEngine:
     ) -> None:
         back_off_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(process.attempts - 1, 10))
         wait_s = max(back_off_s, least_s)
-        if time.time() + wait_s > process.give_up_at:
+        now = self._clock.now()
+        lifetime_s = process.give_up_at - process.created_at
+        tried = self._patience.is_over(process.id, lifetime_s)
+        if tried and now + wait_s > process.give_up_at:
             log.warning("process given up", **fields, error=error)
             self._fail(process, handler, error)
             return
         log.info("process will be tried again", **fields, after_s=round(wait_s, 2), error=error)
         self._count(process, "again")
-        due_at = time.time() + wait_s
+        due_at = now + wait_s
         self._outcomes.append(Outcome(process.id, process.attempts, due_at, error))
 
     def _fail(self, process: Process, handler: Handler | None, error: str) -> None:
@@ -507,6 +527,7 @@ class ProcessEngine:
         Where even that cannot be written, the process ends alone: it must not be tried for ever.
         """
         self._count(process, "failed")
+        self._patience.forget(process.id)
         try:
             self._end(process, handler, error, tell=True)
         except (SQLAlchemyError, *SHOWN) as err:
