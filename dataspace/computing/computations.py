@@ -370,6 +370,7 @@ class Computations:
         value = end.outcome.value
         row.value = dict(value) if isinstance(value, Mapping) else None
         tx.add(row)
+        self._running.call_next(tx)
         for part in order.participants:
             if part.role not in end.signatures:
                 continue  # It was not there.
@@ -412,6 +413,7 @@ class Computations:
         row.reason, row.clause, row.remedy = reason, clause, remedy
         row.refused_by = refused_by or row.refused_by
         tx.add(row)
+        self._running.call_next(tx)
         self.forget_key(row.id)
         self._node.evidence.record(
             tx,

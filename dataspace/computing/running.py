@@ -38,7 +38,7 @@ from dataspace.computing.spu_engine import SpuEngine, SpuPlace
 from dataspace.errors import Unavailable
 from dataspace.identity.addresses import verify_address
 from dataspace.operations.tracing import about, recording, span
-from dataspace.processes import Handler, Later, Process, is_kept, schedule
+from dataspace.processes import Handler, Later, Process, hasten, is_kept, schedule
 from dataspace.store.tables import AgreementRow, ComputationRow, ProcessRow, TransferRow
 from ledger.entry import EntryType
 from privacy.computation import Rows
@@ -57,7 +57,8 @@ RUN = "run-computation"
 # Each running computation holds a thread, its frames and a bucket of its set.
 MAX_RUNNING = 32
 MAX_RUNNING_A_CONSUMER = 12
-QUEUE_LOOK_S = 0.25
+# Whoever ends calls the next; this is for what was in hand at that moment, or ran elsewhere.
+QUEUE_LOOK_S = 1.0
 
 REQUESTED, RUNNING, COMPLETED, REFUSED, FAILED = (
     "REQUESTED",
@@ -169,13 +170,20 @@ class Running:
         )
         return [Waiting(*one) for one in tx.exec(could).all()]
 
-    def _is_next(self, tx: Session, row: ComputationRow) -> bool:
+    def call_next(self, tx: Session) -> None:
+        """Have those begin whose turn it is, now that one has ended in the caller's transaction."""
+        tx.flush()
+        following = self._next(tx)
+        if following:
+            hasten(tx, RUN, following)
+
+    def _next(self, tx: Session) -> tuple[str, ...]:
         # The bound is the memory of one process; every replica has its own.
         running = select(ComputationRow.consumer).where(
             ComputationRow.status == RUNNING,
             ComputationRow.replica == self._node.replicas.name,
         )
-        return row.id in choose_next(
+        return choose_next(
             self.waiting(tx),
             tx.exec(running).all(),
             most=MAX_RUNNING,
@@ -192,7 +200,7 @@ class Running:
             if row.status == RUNNING and row.replica not in ("", node.replicas.name):
                 return None
             if row.status == REQUESTED:
-                if not self._is_next(tx, row):
+                if row.id not in self._next(tx):
                     return Later(QUEUE_LOOK_S)
                 row.status, row.started_at = RUNNING, time.time()
                 node.evidence.record(

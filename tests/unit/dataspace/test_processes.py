@@ -29,6 +29,7 @@ from dataspace.processes import (
     Pool,
     Process,
     ProcessEngine,
+    hasten,
     is_kept,
     is_scheduled,
     schedule,
@@ -424,3 +425,31 @@ def test_an_engine_sets_right_at_its_start_what_was_tried_by_a_wrong_clock(store
     recorder = Recorder(expected=1)
     run(store, {"work": Handler(recorder)}, recorder.done)
     assert recorder.seen == ["one"]
+
+
+def test_work_that_waits_for_its_time_is_done_at_once_when_it_is_called(store: Store) -> None:
+    recorder = Recorder(1)
+    with store.transaction() as tx:
+        for subject in ("called", "not called"):
+            schedule(tx, "run", subject, after_s=3600.0)
+        schedule(tx, "other", "called", after_s=3600.0)
+    engine = ProcessEngine(store, {"run": Handler(recorder), "other": Handler(recorder)})
+    engine.start()
+    with store.transaction() as tx:
+        hasten(tx, "run", ["called", "unknown"])
+    assert recorder.done.wait(20)
+    engine.stop()
+    assert recorder.seen == ["called"]
+    assert {row.subject for row in rows(store) if row.state == "done"} == {"called"}
+
+
+def test_work_in_hand_is_not_called_again(store: Store) -> None:
+    with store.transaction() as tx:
+        schedule(tx, "run", "in hand", after_s=3600.0)
+    (before,) = rows(store)
+    assert before.id is not None
+    with store.transaction() as tx:
+        lease(tx.connection(), [before.id], by="main", now=time.time())
+        hasten(tx, "run", ["in hand"])
+    (after,) = rows(store)
+    assert after.due_at == before.due_at
