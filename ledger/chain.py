@@ -25,7 +25,9 @@ from web3.exceptions import (
     Web3Exception,
     Web3RPCError,
 )
-from web3.middleware import ExtraDataToPOAMiddleware
+from web3.middleware import ExtraDataToPOAMiddleware, FormattingMiddlewareBuilder
+from web3.middleware.validation import block_validator
+from web3.types import RPCEndpoint
 
 from ledger.anchors import Anchor as Anchor
 from ledger.anchors import RegisteredLog as RegisteredLog
@@ -353,6 +355,14 @@ class Registry:
         return ChainRefused("Reverted", f"{transaction_hash} was mined and failed")
 
 
+_BlockValidation = FormattingMiddlewareBuilder.build(
+    result_formatters={
+        RPCEndpoint("eth_getBlockByHash"): block_validator,
+        RPCEndpoint("eth_getBlockByNumber"): block_validator,
+    }
+)
+
+
 def _connect(rpc_url: str, poa: bool, ca: Path | None) -> Web3:
     asked: dict[str, Any] = {"timeout": (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)}
     if ca is not None:
@@ -365,6 +375,9 @@ def _connect(rpc_url: str, poa: bool, ca: Path | None) -> Web3:
             exception_retry_configuration=None,
         )
     )
+    # Without what asks for the chain's id before every call and estimate: the id that a transaction
+    # is for is in it, and `submit` compares it with the endpoint's.
+    web3.middleware_onion.replace("validation", _BlockValidation)
     if poa:
         web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
     return web3
