@@ -1,5 +1,7 @@
 """Merkle trees of RFC 6962, section 2.1: hashes, proofs and their verification.
 
+The hash is a value that is passed along, SHA-256 unless said otherwise (`ledger.hashing`).
+
 Everything here is a function of values. `ledger.log` keeps a tree in storage and makes the same
 proofs from it without reading every leaf; the functions here that take all leaves are the plain
 definition, for small trees and for checking the other.
@@ -11,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 from ledger.errors import InputRejected, InvalidProof
+from ledger.hashing import SHA256, HashSuite
 
 HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
@@ -28,15 +31,15 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
-def root_hash(leaves: Sequence[bytes]) -> bytes:
+def root_hash(leaves: Sequence[bytes], suite: HashSuite = SHA256) -> bytes:
     """The Merkle tree hash of this leaf data, MTH of RFC 6962 section 2.1. O(log n) memory."""
-    frontier = Frontier()
+    frontier = Frontier(suite=suite)
     for data in leaves:
-        frontier.append(leaf_hash(data))
+        frontier.append(suite.leaf(data))
     return frontier.root()
 
 
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
+def inclusion_proof(leaves: Sequence[bytes], index: int, suite: HashSuite = SHA256) -> list[bytes]:
     """PATH(index, leaves) of RFC 6962 section 2.1.1: sibling of the leaf first.
 
     Raises InputRejected when there is no such leaf.
@@ -48,15 +51,17 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
     while end - start > 1:
         middle = start + split_point(end - start)
         if index < middle:
-            path.append(root_hash(leaves[middle:end]))
+            path.append(root_hash(leaves[middle:end], suite))
             end = middle
         else:
-            path.append(root_hash(leaves[start:middle]))
+            path.append(root_hash(leaves[start:middle], suite))
             start = middle
     return path[::-1]
 
 
-def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
+def consistency_proof(
+    leaves: Sequence[bytes], old_size: int, suite: HashSuite = SHA256
+) -> list[bytes]:
     """PROOF(old_size, leaves) of RFC 6962 section 2.1.2. Empty when old_size is 0 or all.
 
     Raises InputRejected when the old tree would be larger than the leaves given.
@@ -72,19 +77,24 @@ def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
     while end != old_size:
         middle = start + split_point(end - start)
         if old_size <= middle:
-            path.append(root_hash(leaves[middle:end]))
+            path.append(root_hash(leaves[middle:end], suite))
             end = middle
         else:
-            path.append(root_hash(leaves[start:middle]))
+            path.append(root_hash(leaves[start:middle], suite))
             start = middle
             known = False
     if not known:
-        path.append(root_hash(leaves[start:end]))
+        path.append(root_hash(leaves[start:end], suite))
     return path[::-1]
 
 
 def verify_inclusion(
-    leaf_hash: bytes, index: int, tree_size: int, proof: Sequence[bytes], root: bytes
+    leaf_hash: bytes,
+    index: int,
+    tree_size: int,
+    proof: Sequence[bytes],
+    root: bytes,
+    suite: HashSuite = SHA256,
 ) -> None:
     """Raise InvalidProof unless this leaf hash is at `index` of the tree with this root.
 
@@ -99,18 +109,18 @@ def verify_inclusion(
                 f"{_inclusion(index, tree_size)}: a hash has {len(value)} bytes, "
                 f"expected {HASH_BYTES}"
             )
-    computed, used = leaf_hash, 0
+    computed, used, hashed = leaf_hash, 0, suite.of
     position, last = index, tree_size - 1
     while last > 0:
         # A verifier does little else than this; a function call a level would take half its time.
         if position & 1:
             if used == len(proof):
                 break
-            computed, used = sha256(b"\x01" + proof[used] + computed).digest(), used + 1
+            computed, used = hashed(b"\x01" + proof[used] + computed).digest(), used + 1
         elif position < last:
             if used == len(proof):
                 break
-            computed, used = sha256(b"\x01" + computed + proof[used]).digest(), used + 1
+            computed, used = hashed(b"\x01" + computed + proof[used]).digest(), used + 1
         position, last = position >> 1, last >> 1
     if last > 0:
         raise InvalidProof(f"{_inclusion(index, tree_size)}: {len(proof)} hashes are too few")
@@ -127,7 +137,12 @@ def verify_inclusion(
 
 
 def verify_consistency(
-    old_size: int, new_size: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes
+    old_size: int,
+    new_size: int,
+    proof: Sequence[bytes],
+    old_root: bytes,
+    new_root: bytes,
+    suite: HashSuite = SHA256,
 ) -> None:
     """Raise InvalidProof unless the tree of `old_size` is a prefix of the tree of `new_size`.
 
@@ -160,11 +175,11 @@ def verify_consistency(
     while last > 0:
         if position % 2 == 1:
             sibling = _next_hash(remaining, what, len(proof))
-            old_computed = node_hash(sibling, old_computed)
-            new_computed = node_hash(sibling, new_computed)
+            old_computed = suite.node(sibling, old_computed)
+            new_computed = suite.node(sibling, new_computed)
         elif position < last:
             sibling = _next_hash(remaining, what, len(proof))
-            new_computed = node_hash(new_computed, sibling)
+            new_computed = suite.node(new_computed, sibling)
         position, last = position // 2, last // 2
     if remaining:
         raise InvalidProof(f"{what}: {len(remaining)} of {len(proof)} hashes are too many")
@@ -184,30 +199,33 @@ class Frontier:
     `peaks` are their hashes, widest first, one for each bit set in `size`.
     """
 
-    def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self, size: int = 0, peaks: Sequence[bytes] = (), suite: HashSuite = SHA256
+    ) -> None:
         if size.bit_count() != len(peaks):
             raise InputRejected(f"a tree of {size} has {size.bit_count()} peaks, got {len(peaks)}")
         self.size = size
         self.peaks = list(peaks)
+        self.suite = suite
 
     def append(self, hash_of_leaf: bytes) -> None:
         joined, size = hash_of_leaf, self.size
         while size % 2 == 1:
-            joined = node_hash(self.peaks.pop(), joined)
+            joined = self.suite.node(self.peaks.pop(), joined)
             size //= 2
         self.peaks.append(joined)
         self.size += 1
 
     def root(self) -> bytes:
-        return fold_peaks(self.peaks)
+        return fold_peaks(self.peaks, self.suite)
 
 
-def fold_peaks(peaks: Iterable[bytes]) -> bytes:
+def fold_peaks(peaks: Iterable[bytes], suite: HashSuite = SHA256) -> bytes:
     """The root above these perfect subtrees, widest first; the empty root when there is none."""
     root: bytes | None = None
     for peak in reversed(list(peaks)):
-        root = peak if root is None else node_hash(peak, root)
-    return EMPTY_ROOT if root is None else root
+        root = peak if root is None else suite.node(peak, root)
+    return suite.empty_root if root is None else root
 
 
 def split_point(size: int) -> int:
