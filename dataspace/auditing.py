@@ -17,6 +17,7 @@ from dataspace.client import Client
 from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
 from dataspace.judging import AgreementJudge
 from dataspace.log_readers import MAX_BODY_BYTES, TIMEOUT_S, HttpLog, open_log
+from dataspace.moments import zulu_text
 from dataspace.outbound import UNREACHABLE, ask, outbound_client
 from dataspace.regulator import token_source
 from dataspace.settings import Home
@@ -130,8 +131,7 @@ def _checkpoint_line(reader: LogReader, number: int) -> str:
 
 def _settled_before() -> str:
     """Records younger than this may not have reached the other side yet."""
-    then = datetime.now(UTC) - timedelta(seconds=SETTLING_S)
-    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return zulu_text(datetime.now(UTC) - timedelta(seconds=SETTLING_S), "milliseconds")
 
 
 @dataclass(frozen=True)

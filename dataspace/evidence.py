@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from sqlmodel import Session, col, select
 
 from dataspace.errors import NotFound, Unavailable
+from dataspace.moments import zulu_text
 from dataspace.processes import is_scheduled, schedule
 from dataspace.store.engine import Store
 from dataspace.store.log_store import SqlNodeStore, append_entries
@@ -113,7 +114,7 @@ class Evidence:
         entry = Entry(
             log=self.origin,
             id=uuid7(now, secrets.token_bytes(10)),
-            ts=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            ts=zulu_text(now, "milliseconds"),
             type=event,
             actor=self._actor,
             **told,

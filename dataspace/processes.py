@@ -201,6 +201,17 @@ def is_kept(tx: Session, kind: str, subject: str) -> bool:
     return tx.exec(found).first() is not None
 
 
+def newest_unfinished(tx: Session, kind: str) -> ProcessRow | None:
+    """The last process of this kind that waits, is in hand, or has failed."""
+    newest = (
+        select(ProcessRow)
+        .where(ProcessRow.kind == kind, col(ProcessRow.state).in_(["ready", "failed"]))
+        .order_by(col(ProcessRow.id).desc())
+        .limit(1)
+    )
+    return tx.exec(newest).first()
+
+
 @dataclass
 class _Load:
     """What the workers are doing. Only the dispatcher adds to it; the engine's lock guards it."""

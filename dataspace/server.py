@@ -63,7 +63,7 @@ def _serve(home: Home, certificate: ServerCertificate | None) -> None:
         log_config=None,
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
-        # Nobody here asks for the caller's address, and whoever says X-Forwarded-For may lie.
+        # Whose X-Forwarded-For counts is decided in dataspace.web.limits.
         proxy_headers=False,
     )
     server = DrainingServer(config, node)

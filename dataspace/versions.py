@@ -31,6 +31,7 @@ from contracts.prospect import decide_prospect
 from dataspace.catalog import following_id, policy_hash
 from dataspace.computing.permission import consent_of, refusal_in
 from dataspace.errors import Denied, InputRejected, Unavailable
+from dataspace.moments import utc_text
 from dataspace.processes import FOR_EVER_S, Handler, Later, Process, schedule
 from dataspace.releasing import published_columns
 from dataspace.sight import VERSION_PREFIX, NotAsPublished, Sight, digests_of, repinned
@@ -178,7 +179,7 @@ class Versions:
             "version": version,
             "number": newest.number if newest else 1,
             "changed": changed,
-            "checked_at": _moment(kept.checked_at or 0.0),
+            "checked_at": utc_text(kept.checked_at or 0.0),
         }
 
     def versions(self, dataset: str) -> list[dict[str, Any]]:
@@ -196,7 +197,7 @@ class Versions:
             {
                 "number": row.number,
                 "version": row.content_version,
-                "noticed_at": _moment(row.noticed_at),
+                "noticed_at": utc_text(row.noticed_at),
             }
             for row in rows
         ]
@@ -293,7 +294,7 @@ class Versions:
             remedy = "nothing, if it comes back; the node tries again by itself"
         with self._node.store.transaction() as tx:
             kept = tx.get(Setting, _TROUBLE + row.id)
-            since = _moment(time.time()) if kept is None else json.loads(kept.value)["since"]
+            since = utc_text(time.time()) if kept is None else json.loads(kept.value)["since"]
             told = {"since": since, "sentence": str(err), "remedy": remedy}
             tx.merge(Setting(name=_TROUBLE + row.id, value=json.dumps(told)))
         self._in_trouble.add(row.id)
@@ -323,13 +324,9 @@ def verify_schema(row: DatasetRow, source: Source) -> None:
         if was is None or was == now:
             continue
         what = "is no longer there" if now is None else f"holds {now} now and held {was}"
-        seen = _moment(row.checked_at or row.created_at)
+        seen = utc_text(row.checked_at or row.created_at)
         raise InputRejected(
             f"dataset {row.id}: column {name!r} of {source.name} {what}; it was as published at "
             f"{seen}, when it was last looked at",
             remedy="put the column back as it was, or withdraw the dataset and publish it again",
         )
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from dataspace.access.permissions import Role
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
+from dataspace.moments import utc_text
 from dataspace.settings import Home
 
 app = typer.Typer(
@@ -191,7 +191,7 @@ def _print_key(one: dict[str, Any]) -> None:
     )
     for name in ("created_at", "expires_at", "revoked_at", "last_used_at"):
         if one[name] is not None:
-            say(f"  {name.removesuffix('_at').replace('_', ' ')}: {_time(one[name])}")
+            say(f"  {name.removesuffix('_at').replace('_', ' ')}: {utc_text(one[name])}")
 
 
 def _print_act(one: dict[str, Any]) -> None:
@@ -207,12 +207,8 @@ def _print_act(one: dict[str, Any]) -> None:
 def _print_request(one: dict[str, Any]) -> None:
     style = {"done": "green", "waiting": "yellow"}.get(one["state"], "red")
     say(f"{one['id']}  {one['permission']}  {one['what']}", head=one["state"], style=style)
-    say(f"  asked by {one['asked_by']}, {_time(one['asked_at'])}")
+    say(f"  asked by {one['asked_by']}, {utc_text(one['asked_at'])}")
     if one["state"] == "waiting":
-        say(f"  ends unless another approves before {_time(one['expires_at'])}")
+        say(f"  ends unless another approves before {utc_text(one['expires_at'])}")
     elif one["decided_by"]:
         say(f"  decided by {one['decided_by']}")
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="minutes")

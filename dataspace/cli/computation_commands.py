@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -32,6 +31,7 @@ from dataspace.cli.shared import (
 )
 from dataspace.client import Client
 from dataspace.errors import InputRejected
+from dataspace.moments import utc_text
 
 app = typer.Typer(help="Computations that run or have run, and what one would take.")
 
@@ -49,7 +49,7 @@ def list_(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
         if not found:
             say("nothing has been computed")
         for one in found:
-            at = datetime.fromtimestamp(one["created_at"], UTC).isoformat(timespec="seconds")
+            at = utc_text(one["created_at"])
             say(f"{one['status'].lower():9}  {one['kind']}  {one['role']}  {at}", head=one["id"])
 
     show(found, as_json, render)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
 from dataspace.identity.keys import SigningAlgorithm
+from dataspace.moments import utc_text
 
 app = typer.Typer(
     help="Keys of this node's identity: what it signs with, and what it signed with before.",
@@ -78,5 +78,5 @@ def _render(found: list[dict[str, Any]]) -> None:
         for what in ("announced", "used", "replaced", "retired", "withdrawn"):
             seconds = one[f"{what}_at"]
             if seconds is not None:
-                at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+                at = utc_text(seconds)
                 say(f"  {what} {at}")

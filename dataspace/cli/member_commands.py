@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -11,6 +10,7 @@ import typer
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
 from dataspace.identity.standing import Standing
+from dataspace.moments import utc_text
 from dataspace.settings import ParticipantKind
 
 app = typer.Typer(
@@ -105,7 +105,7 @@ def refresh(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
     def render() -> None:
         for one in found:
             say(
-                f"counts until {_at(one['expires_at'])}",
+                f"counts until {utc_text(one['expires_at'])}",
                 head=f"{'/'.join(one['purposes'])}  {one['url']}",
             )
 
@@ -120,16 +120,13 @@ def _change(did: str, act: str, reason: str, home: Any, as_json: bool) -> None:
 
 def _render(found: dict[str, Any]) -> None:
     say(f"({found['kind']})  {found['did']}", head=found["name"], style="bold")
-    since = f" since {_at(found['status_since'])}" if found["status_since"] else ""
+    since = f" since {utc_text(found['status_since'])}" if found["status_since"] else ""
     say(f"{since.strip()}", head=found["status"], style=_STYLES[found["status"]])
     if found["status_reason"]:
         say(f"  reason: {found['status_reason']}")
     if found["zones"]:
         say(f"  zones: {', '.join(found['zones'])}")
-    say(f"  joined {_at(found['joined_at'])}, {found['credentials_issued']} credentials issued")
+    issued = found["credentials_issued"]
+    say(f"  joined {utc_text(found['joined_at'])}, {issued} credentials issued")
     if found["credential_expires_at"]:
-        say(f"  the newest ends {_at(found['credential_expires_at'])}")
-
-
-def _at(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+        say(f"  the newest ends {utc_text(found['credential_expires_at'])}")

@@ -10,6 +10,7 @@ import typer
 
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
+from dataspace.moments import utc_text
 
 app = typer.Typer(
     help="Give bureaus the rows or totals of their own division regularly (回流).",
@@ -133,18 +134,14 @@ def print_deliveries(deliveries: list[dict[str, Any]]) -> None:
     """One line for each: its number, when it was due, when it came, and what came."""
     for one in deliveries:
         moved = one["moved"] or {}
-        due = _time(one["due_at"])
-        came = "under way" if one["finished_at"] is None else f"came {_time(one['finished_at'])}"
+        due = utc_text(one["due_at"])
+        came = "under way" if one["finished_at"] is None else f"came {utc_text(one['finished_at'])}"
         say(f"  delivery {one['number']}: due {due}, {came}")
         if moved:
             count = f"{moved['rows']} rows, " if "rows" in moved else ""
             say(f"    {count}{moved['bytes']} bytes, sha256 {moved['sha256']}")
         if "file" in moved:
             say(f"    file: {moved['file']}")
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
 
 
 def _steer(name: str, what: str, body: dict[str, str] | None, home: Path, as_json: bool) -> None:
@@ -158,7 +155,7 @@ def _print(one: dict[str, Any]) -> None:
     say(f"{one['id']}  {one['dataset']} → {one['to']}", head=one["state"], style=style)
     say(f"  division {one['division']}, every {one['every_s']:g} s, {one['delivered']} delivered")
     if one["next_due_at"] is not None and one["state"] == "running":
-        say(f"  next: {_time(one['next_due_at'])}")
+        say(f"  next: {utc_text(one['next_due_at'])}")
     for name in ("agreement", "transfer", "reason", "clause", "remedy"):
         if one[name]:
             say(f"  {name}: {one[name]}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -13,6 +12,7 @@ import typer
 from dataspace.cli.policy_commands import written
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
+from dataspace.moments import utc_text
 
 app = typer.Typer(help="Zones 产业数据专区: who is in one, and what its members share.")
 policy_app = typer.Typer(help="Policies that members of a zone share.", no_args_is_help=True)
@@ -90,7 +90,7 @@ def show_(zone: ZoneName, home: HomeOption = HOME, as_json: JsonOption = False) 
             say(f"  steward {found['steward']}")
         for did in found["members"]:
             say(f"  {did}")
-        until = datetime.fromtimestamp(found["exp"], UTC).isoformat(timespec="seconds")
+        until = utc_text(found["exp"])
         say(f"  {_counted(len(found['members']), 'member')}; the list counts until {until}")
 
     show(found, as_json, render)
@@ -127,7 +127,7 @@ def refresh(home: HomeOption = HOME, as_json: JsonOption = False) -> None:
 
     def render() -> None:
         for one in found:
-            until = datetime.fromtimestamp(one["expires_at"], UTC).isoformat(timespec="seconds")
+            until = utc_text(one["expires_at"])
             members = _counted(len(one["members"]), "member")
             say(f"{members}, counts until {until}", head=one["zone"], style="bold")
 

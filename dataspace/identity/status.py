@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from contracts.errors import ContractError
@@ -27,6 +26,7 @@ from dataspace.identity.status_list import (
     parse_list,
 )
 from dataspace.identity.tokens import CLOCK_SKEW_S, Identity
+from dataspace.moments import zulu_at
 
 JWT_TYPE: Final = "vc+jwt"
 MEDIA_TYPE: Final = "application/vc+jwt"
@@ -73,8 +73,8 @@ def sign_status_list(
         "id": url,
         "type": ["VerifiableCredential", LIST_CREDENTIAL_TYPE],
         "issuer": operator.did,
-        "validFrom": _written(now),
-        "validUntil": _written(now + lifetime_s),
+        "validFrom": zulu_at(now),
+        "validUntil": zulu_at(now + lifetime_s),
         "credentialSubject": subject,
         "iss": operator.did,
         "iat": now,
@@ -138,7 +138,3 @@ def _read(payload: bytes, operator: str, url: str) -> StatusDocument:
     lifetime_s = expires_at - issued_at
     ttl_s = ttl / 1000 if isinstance(ttl, int) and ttl > 0 else float(ttl_of(lifetime_s))
     return StatusDocument(url, purposes, bits, issued_at, expires_at, min(ttl_s, lifetime_s / 2))
-
-
-def _written(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

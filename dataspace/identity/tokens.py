@@ -13,7 +13,6 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from joserfc import jws, jwt
@@ -29,6 +28,7 @@ from dataspace.identity.keys import (
     names_of,
 )
 from dataspace.identity.status_list import StatusEntry, parse_status
+from dataspace.moments import zulu_at
 from dataspace.settings import ParticipantKind
 
 ALGORITHMS = sorted(name for names in READ_NAMES.values() for name in names)
@@ -196,7 +196,7 @@ def issue_credential(
         "id": jti,
         "type": ["VerifiableCredential", "MembershipCredential"],
         "issuer": operator.did,
-        "issuanceDate": datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z"),
+        "issuanceDate": zulu_at(now),
         "credentialSubject": about,
     }
     if status:

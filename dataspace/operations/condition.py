@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 from sqlalchemy import text
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from dataspace.errors import NodeError, Unavailable
 from dataspace.evidence import ANCHOR, read_space
 from dataspace.operations.notifying import ALIVE, notify, watchdog_interval_s
-from dataspace.store.tables import ProcessRow
+from dataspace.processes import newest_unfinished
 from dataspace.store.upgrading import newest_revision
 from ledger.errors import LedgerError
 
@@ -183,13 +183,7 @@ class Condition:
 
 def evidence_stopped(tx: Session) -> str | None:
     """Why this node's log is anchored no more: its process has failed, and none is scheduled."""
-    newest = (
-        select(ProcessRow)
-        .where(ProcessRow.kind == ANCHOR, col(ProcessRow.state).in_(["ready", "failed"]))
-        .order_by(col(ProcessRow.id).desc())
-        .limit(1)
-    )
-    row = tx.exec(newest).first()
+    row = newest_unfinished(tx, ANCHOR)
     return row.last_error if row is not None and row.state == "failed" else None
 
 

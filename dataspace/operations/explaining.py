@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from contracts.negotiation import NegotiationMessage, NegotiationState
 from contracts.party import Party
 from contracts.transfer import TransferState
 from contracts.transfer_strategy import PULL
+from dataspace.moments import time_or_none, zulu_at
 from dataspace.operations import wait_words
 from dataspace.operations.wait_words import DELIVER, Act, On
 
@@ -67,7 +67,7 @@ class Explanation:
             "state": self.state,
             "outcome": self.outcome.value,
             "sentence": self.sentence,
-            "since": _time(self.since),
+            "since": zulu_at(self.since),
             "on": self.on.value,
             "peer": self.peer,
             "tried": None
@@ -75,8 +75,8 @@ class Explanation:
             else {
                 "attempts": tried.attempts,
                 "last_error": tried.last_error,
-                "next_at": _time(tried.next_at),
-                "gives_up_at": _time(tried.gives_up_at),
+                "next_at": time_or_none(tried.next_at),
+                "gives_up_at": time_or_none(tried.gives_up_at),
             },
             "would_move_it": [{"act": one.words, "command": one.command} for one in self.acts],
             "clause": self.clause,
@@ -220,7 +220,7 @@ def explain_negotiation(one: Exchange, works: Sequence[Work], now: float) -> Exp
     if whose_move(state) is one.role:
         acts = wait_words.end_negotiation(one.id)
         return _waits(one, "negotiation", words.ours, On.US, acts)
-    until = "" if one.deadline_at is None else f" It has until {_time(one.deadline_at)}."
+    until = "" if one.deadline_at is None else f" It has until {zulu_at(one.deadline_at)}."
     sentence = words.theirs.format(peer=one.peer) + until
     return _waits(
         one, "negotiation", sentence, On.PEER, wait_words.silent_peer(one.peer, one.id), one.peer
@@ -377,9 +377,3 @@ def _said(text: str | None) -> str:
 
 def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
-
-
-def _time(moment: float | None) -> str | None:
-    if moment is None:
-        return None
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -25,16 +25,18 @@ LEVELS: Final = {
     LogLevel.ERROR: logging.ERROR,
 }
 COVERED = "(covered)"
-# A JWT or JWS, whole or two parts of it; a bearer token; a password in an address; a PEM block.
+# A JWT or JWS, whole or two parts of it; a bearer token; a key to the node's own API; a password in
+# an address; a PEM block.
 _SECRET = re.compile(
     r"eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]+)?"
     r"|(?i:bearer)\s+[\w.~+/=-]{8,}"
+    r"|dsk_[a-z2-7]{8}_[\w-]{43}"
     r"|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|$)",
     re.DOTALL,
 )
 # What may come before a secret at all; looking for these is ten times as quick.
-_SIGNS = ("eyJ", "earer", "EARER", "://", "-----BEGIN")
+_SIGNS = ("eyJ", "earer", "EARER", "dsk_", "://", "-----BEGIN")
 # Fields of these names are never shown, whoever writes them.
 _NEVER = frozenset({"token", "authorization", "password", "passphrase", "secret", "api_key"})
 MAX_TEXT = 4000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
@@ -12,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from dataspace import __version__
 from dataspace.computing.running import MAX_RUNNING, RUN, RUNNING
+from dataspace.moments import time_or_none, zulu_at
 from dataspace.operations.condition import free_disk_bytes
 from dataspace.operations.explaining import explain_work
 from dataspace.operations.metrics import peer_label
@@ -59,7 +59,7 @@ def condition_of(node: Node) -> dict[str, Any]:
                 "peer": one.peer,
                 "metric_label": peer_label(node, one.peer),
                 "messages": one.count,
-                "since": _time(one.since),
+                "since": zulu_at(one.since),
                 "last_error": one.last_error,
             }
             for one in outbox
@@ -70,7 +70,10 @@ def condition_of(node: Node) -> dict[str, Any]:
             "python": ".".join(str(part) for part in sys.version_info[:3]),
             "schema": newest_revision(),
         },
-        "ends": {"credential": _time(ends), "certificate": _time(certificate_end(node))},
+        "ends": {
+            "credential": time_or_none(ends),
+            "certificate": time_or_none(certificate_end(node)),
+        },
         "capacity": {
             "disk_free_bytes": free_disk_bytes(node.home.path),
             "computations_running": running,
@@ -115,9 +118,3 @@ def _explained(tx: Session, state: str, now: float) -> list[dict[str, Any]]:
 
 def _count(tx: Session, condition: Any) -> int:
     return len(tx.exec(select(ComputationRow.id).where(condition)).all())
-
-
-def _time(moment: float | None) -> str | None:
-    if moment is None:
-        return None
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

@@ -26,6 +26,7 @@ from dataspace.operations.explaining import (
     explain_work,
 )
 from dataspace.operations.wait_words import Act, On
+from dataspace.processes import newest_unfinished
 from dataspace.store.tables import (
     AgreementRow,
     ComputationRow,
@@ -55,7 +56,7 @@ def why(tx: Session, id: str, *, step_of: StepOf = lambda _: None) -> Explanatio
     computation = tx.get(ComputationRow, id)
     if computation is not None:
         return _computation(tx, computation, step_of(id), now)
-    row = _anchor(tx) if id == ANCHOR else _process(tx, id)
+    row = newest_unfinished(tx, ANCHOR) if id == ANCHOR else _process(tx, id)
     if row is not None:
         return explain_work(work_of(row), now)
     if id == ANCHOR:
@@ -105,16 +106,6 @@ def _works(tx: Session, subject: str) -> list[Work]:
 def _process(tx: Session, id: str) -> ProcessRow | None:
     # Twenty digits are more than a database counts to.
     return tx.get(ProcessRow, int(id)) if id.isascii() and id.isdigit() and len(id) < 19 else None
-
-
-def _anchor(tx: Session) -> ProcessRow | None:
-    newest = (
-        select(ProcessRow)
-        .where(ProcessRow.kind == ANCHOR, col(ProcessRow.state).in_(["ready", "failed"]))
-        .order_by(col(ProcessRow.id).desc())
-        .limit(1)
-    )
-    return tx.exec(newest).first()
 
 
 def _negotiation(tx: Session, id: str, now: float) -> Explanation | None:

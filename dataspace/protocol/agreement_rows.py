@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from contracts.evaluation import ClauseResult, Facts, Request, decide
 from contracts.odrl import Agreement, AtomicConstraint, Permission
 from contracts.planning import covered_versions, valid_until
 from contracts.profile import Operand
+from dataspace.moments import utc_text
 from dataspace.store.tables import AgreementRow
 
 # The clauses by which an agreement begins and runs out, whatever it is used for.
@@ -69,9 +70,9 @@ def described(row: AgreementRow, now: datetime) -> dict[str, Any]:
         "dataset": row.dataset,
         "state": stands.state,
         "standing": stands.sentence,
-        "finalized_at": _moment(row.finalized_at),
+        "finalized_at": utc_text(row.finalized_at),
         "expires_at": stands.until.isoformat() if stands.until else None,
-        "ended_at": None if row.ended_at is None else _moment(row.ended_at),
+        "ended_at": None if row.ended_at is None else utc_text(row.ended_at),
         "negotiation": row.negotiation,
         "renews": row.renews,
         "signed_by": [did for did, has_signed in signed.items() if has_signed],
@@ -108,7 +109,3 @@ def _reduced(permission: Permission) -> Permission:
         if isinstance(constraint, AtomicConstraint) and constraint.left_operand in _RUNS_OUT
     )
     return permission.model_copy(update={"constraint": kept})
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

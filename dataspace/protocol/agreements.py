@@ -29,6 +29,7 @@ from dataspace.canonical import canonical_hash
 from dataspace.errors import InputRejected, NodeError, NotFound, ProtocolViolation
 from dataspace.evidence import origin_of_url
 from dataspace.identity.tokens import Member
+from dataspace.moments import zulu_text
 from dataspace.protocol.agreement_rows import standing
 from dataspace.protocol.negotiation_rows import settled_terms
 from dataspace.store.paging import FIRST, Page
@@ -59,7 +60,7 @@ class Agreements:
             target=row.dataset,
             assigner=self._node.did,
             assignee=row.peer,
-            timestamp=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            timestamp=zulu_text(datetime.now(UTC)),
         )
         row.agreement = agreement.to_json()
         row.provider_signature, row.provider_post_quantum = self.sign(row)

@@ -56,7 +56,7 @@ _companion: ContextVar[tuple[Store, Companion] | None] = ContextVar("companion",
 
 
 class Store:
-    """A node's database. `transaction()` is the only way to it."""
+    """A node's database: `transaction()` is the way to change it, `look()` to see how it stands."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -55,7 +55,7 @@ DESCRIPTION = """A connector node of a trusted city data space.
 * **compute** (`/compute`): frames of running computations, for their participants.
 * **evidence log** (`/tlog`): checkpoint and tiles for everybody, entry bodies for regulators.
 * **people's API** (`/api/people`, page `/me`): with an access code, for who is in a vault.
-* **owner's API** (`/api`): with the key in the home's `keys/api.key`.
+* **owner's API** (`/api`): with a key of this node, such as the one in the home's `keys/api.key`.
 
 Errors are `application/problem+json` (RFC 9457) with a `remedy`.
 """

@@ -175,14 +175,15 @@ def test_what_looks_like_a_secret_is_covered_wherever_it_stands(lines: io.String
     log = structlog.get_logger("x")
     log.info("sent", header=f"Bearer {'k' * 43}", body=f'{{"vp": "{jwt}"}}', token="abc")
     log.info("opened", database="postgresql://node:geheim@db.example/node")
+    log.info("made", told=f"a key, dsk_{'a' * 8}_{'q' * 43}, for a program")
     try:
         raise ValueError(f"cannot read {jwt}")
     except ValueError:
         log.exception("broken")
     logging.getLogger("library").error("connect postgresql://node:geheim@db.example/node")
     text = lines.getvalue()
-    assert len(events(lines)) == 4
-    for secret in (jwt, jwt.split(".")[1], "k" * 43, "geheim", '"abc"'):
+    assert len(events(lines)) == 5
+    for secret in (jwt, jwt.split(".")[1], "k" * 43, "q" * 43, "geheim", '"abc"'):
         assert secret not in text
     assert "db.example" in text
 
