@@ -135,7 +135,7 @@ def _verify_database(manifest: Manifest, database: str | None) -> None:
     if manifest.database == "postgresql" and database is None:
         raise InputRejected(
             "the backup holds a PostgreSQL database",
-            remedy="make an empty one and give --database postgresql+psycopg://…",
+            remedy="make an empty one and give --database postgresql://…",
         )
     if database is None:
         return

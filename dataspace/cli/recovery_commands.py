@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
+from dataspace.errors import InputRejected
 from dataspace.settings import Home
 
 app = typer.Typer()
@@ -45,12 +46,15 @@ def log_recover(
     """Bring entries that a restored database lacks back from a copy of the log, verified against
     this node's key and the chain. The node must not run.
     """
+    from dataspace.doctor.outside import is_running
     from dataspace.log_readers import open_log
     from dataspace.log_recovery import recover_log
     from dataspace.outbound import outbound_client
 
     opened = Home(home)
     with outbound_client(opened.settings.tls_ca) as http:
+        if is_running(opened, http):
+            raise InputRejected("the node runs", remedy="stop it, recover its log, start it")
         found = recover_log(opened, open_log(http, source, None))
     came = found.after - found.before
     told = {"before": found.before, "after": found.after, "with_content": found.with_content}

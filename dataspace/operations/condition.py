@@ -33,6 +33,10 @@ log = structlog.get_logger("dataspace.condition")
 CHAIN_EVERY_S: Final = 15.0
 STOP_S: Final = 2.0
 MEGABYTE: Final = 1024 * 1024
+SET_BACK_REMEDY: Final = (
+    "stop it, then restore a newer backup, or: dataspace log recover --from COPY; "
+    "see docs/incidents.md, A node that was set back"
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Condition:
                 Unready(
                     "disk",
                     f"less than {floor_mb} MB of disk are free where the home is",
-                    "make room: see docs/operations.md, A full disk",
+                    "make room: see docs/incidents.md, A full disk",
                 )
             )
         standing = node.rewind.standing
@@ -104,7 +108,7 @@ class Condition:
                 Unready(
                     "evidence",
                     standing.sentence(),
-                    "see docs/operations.md, A node that was set back",
+                    SET_BACK_REMEDY,
                 )
             )
         try:
@@ -140,7 +144,7 @@ class Condition:
                 Unready(
                     "evidence",
                     stopped,
-                    "see docs/operations.md, A node that was set back",
+                    SET_BACK_REMEDY,
                 )
             )
         return reasons
