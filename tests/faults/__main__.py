@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,9 +27,10 @@ from tests.faults.plan import CONSUMER, GROUPS, NODES, Kind, Possible, rounds
 from tests.faults.planting import DEFECTS, plant
 from tests.faults.proxy import Proxy
 from tests.faults.requests import Fates
+from tests.faults.scene import Finding, Scene
 from tests.faults.space import FaultySpace, Layout
 from tests.faults.strikes import Strikes
-from tests.faults.verdict import Finding, Scene, judge, unfinished
+from tests.faults.verdict import judge, unfinished
 
 # A round begins when no more operations than these are under way, or after a while.
 MAX_UNDER_WAY = 12
@@ -109,9 +110,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="what happened, as JSON")
     parser.add_argument(
         "--break",
-        dest="defect",
+        dest="defects",
+        action="append",
+        default=[],
         choices=sorted(DEFECTS),
-        help="plant this defect after the storm: the run must end with 1 and name it",
+        help="plant this defect after the storm: the run must end with 1 and name it; repeatable",
     )
     options = parser.parse_args(arguments)
     if options.short:
@@ -177,7 +180,7 @@ def _run(
         proxy.active = "proxy" in options.only
         try:
             _storm(options, seed, space, load, strikes, told)
-            findings = _calm(space, load, strikes, data, options.defect)
+            findings = _calm(space, load, strikes, data, options.defects)
         except TimeoutError as err:
             findings = [Finding("not-back", "", str(err))]
             findings += [Finding("harness", "", trouble) for trouble in strikes.trouble]
@@ -224,7 +227,7 @@ def _storm(
 
 
 def _calm(
-    space: FaultySpace, load: Load, strikes: Strikes, data: city.Data, defect: str | None
+    space: FaultySpace, load: Load, strikes: Strikes, data: city.Data, defects: list[str]
 ) -> list[Finding]:
     """Everything is mended; what has begun comes to its end; then the verdict."""
     space.proxy.active = False
@@ -234,23 +237,37 @@ def _calm(
     hanging = load.wait(SETTLE_S)
     load.ending.set()
     load.wait(30.0)
-    scene = _settled(space, load, data)
-    if defect is not None:
-        planted = plant(space, defect)
-        print(f"planted {defect}, to be found as {planted.rule}", flush=True)
-        scene = Scene(_pictures(space, data), load.asked)
+    scene = _settled(space, load, strikes, data)
     findings = judge(scene)
+    for defect in defects:
+        findings += _planted(space, scene, data, defect)
     findings += [Finding("owner-waits", "", name) for name in hanging]
     findings += [Finding("harness", "", trouble) for trouble in strikes.trouble]
     findings += _audited(space)
     return findings
 
 
-def _settled(space: FaultySpace, load: Load, data: city.Data) -> Scene:
+def _planted(space: FaultySpace, scene: Scene, data: city.Data, defect: str) -> list[Finding]:
+    """What the verdict finds of a defect, of which there was nothing before. Raises LookupError
+    where it does not."""
+    rule = DEFECTS[defect].rule
+    before = set(judge(replace(scene, pictures=_pictures(space, data))))
+    plant(space, data, defect)
+    found = [
+        one for one in judge(replace(scene, pictures=_pictures(space, data))) if one not in before
+    ]
+    if rule not in {one.rule for one in found}:
+        raise LookupError(f"{defect} was planted, and the verdict does not find {rule}")
+    print(f"planted {defect}: found, as {rule}", flush=True)
+    return found
+
+
+def _settled(space: FaultySpace, load: Load, strikes: Strikes, data: city.Data) -> Scene:
     until = time.monotonic() + SETTLE_S
     while True:
         try:
-            scene = Scene(_pictures(space, data), load.asked)
+            struck = frozenset(strikes.done)
+            scene = Scene(_pictures(space, data), load.asked, struck)
             open_ = unfinished(scene)
             if not open_ or time.monotonic() > until:
                 return scene

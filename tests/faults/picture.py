@@ -6,7 +6,8 @@ The verdict is a function of these pictures and of what was asked (`verdict`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
+from sqlmodel import Session
 
+from dataspace.errors import NotFound
+from dataspace.operations.why import why
 from dataspace.store import tables
 from tests.faults.space import FaultyNode
 
@@ -44,6 +48,8 @@ class Picture:
     log_size: int = 0
     log_lines: Sequence[str] = ()
     leftovers: Sequence[str] = ()
+    # What `dataspace why` says of everything that is not done, by id.
+    explained: Mapping[str, Row] = field(default_factory=dict)
     # Sizes of this log that the chain holds, in the order of the chain.
     anchors: Sequence[int] = field(default=())
 
@@ -70,7 +76,7 @@ def peer_pid(database: str, peer: str, pid: str) -> str | None:
 def take(node: FaultyNode, *, anchors: Sequence[int] = (), consents: Path | None = None) -> Picture:
     """Everything the verdict wants to know of a node. Raises SQLAlchemyError while it cannot be
     read."""
-    with engine_of(node.database).connect() as connection:
+    with engine_of(node.database).connect() as connection, Session(connection) as session:
 
         def rows(model: Any, *order: str) -> list[Row]:
             table = model.__table__
@@ -79,14 +85,19 @@ def take(node: FaultyNode, *, anchors: Sequence[int] = (), consents: Path | None
 
         size = connection.execute(select(tables.LogStateRow.__table__.c.size)).scalar() or 0  # type: ignore[attr-defined]
         bodies = rows(tables.EntryRow, "position")
+        work = {
+            name: rows(model, "created_at")
+            for name, model in (
+                ("negotiations", tables.NegotiationRow),
+                ("transfers", tables.TransferRow),
+                ("computations", tables.ComputationRow),
+            )
+        }
         return Picture(
             name=node.name,
             did=node.did,
             origin=f"{node.url.removeprefix('http://')}/tlog",
-            negotiations=rows(tables.NegotiationRow, "created_at"),
             agreements=rows(tables.AgreementRow, "finalized_at"),
-            transfers=rows(tables.TransferRow, "created_at"),
-            computations=rows(tables.ComputationRow, "created_at"),
             processes=rows(tables.ProcessRow, "id"),
             deliveries=rows(tables.DeliveryRow, "transfer", "number"),
             checkpoints=rows(tables.CheckpointRow, "size"),
@@ -100,7 +111,17 @@ def take(node: FaultyNode, *, anchors: Sequence[int] = (), consents: Path | None
             log_lines=_lines(node.log),
             leftovers=tuple(_leftovers(node.home.path)),
             anchors=tuple(anchors),
+            explained=dict(_explained(session, [one for each in work.values() for one in each])),
+            **work,
         )
+
+
+def _explained(session: Session, work: Iterable[Row]) -> Iterator[tuple[str, Row]]:
+    for row in work:
+        name, state = row.get("pid", row.get("id")), row.get("state", row.get("status"))
+        if state not in ("FINALIZED", "COMPLETED"):
+            with suppress(NotFound):
+                yield str(name), why(session, str(name)).to_json()
 
 
 def _receipts(path: Path) -> Iterator[Row]:

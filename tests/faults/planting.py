@@ -4,32 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import create_engine, text
 
+from connectors.personal import Consent, append_consent
+from tests.faults.city import Data
 from tests.faults.plan import CONSUMER
 from tests.faults.space import FaultySpace
 
 
 @dataclass(frozen=True)
 class Defect:
-    """What is done to which node's database, and the rule that must find it."""
+    """What is done to which node, and the rule that must find it."""
 
     node: str
     rule: str
-    plant: Callable[[Connection], None]
+    plant: Callable[[str, Data], None]
 
 
-def _statement(sql: str) -> Callable[[Connection], None]:
-    def plant(database: Connection) -> None:
-        done = database.execute(text(sql))
+def _statement(sql: str) -> Callable[[str, Data], None]:
+    def plant(database: str, _: Data) -> None:
+        engine = create_engine(database)
+        try:
+            with engine.begin() as connection:
+                done = connection.execute(text(sql))
+        finally:
+            engine.dispose()
         if done.rowcount < 1:
             raise LookupError("the storm left nothing that this defect could be planted into")
 
     return plant
 
 
+def _untold_consent(_: str, data: Data) -> None:
+    now = datetime.now(UTC)
+    consent = Consent(
+        receipt_id="untold",
+        subject="nobody",
+        columns=("person",),
+        purposes=("none",),
+        recipients=("*",),
+        given_at=now,
+        expires_at=now + timedelta(days=1),
+    )
+    append_consent(data.consents, consent)
+
+
 DEFECTS: dict[str, Defect] = {
+    "consent-untold": Defect("health-trust", "evidence-consent", _untold_consent),
     "evidence-dropped": Defect(
         CONSUMER,
         "log-gaps",
@@ -67,13 +90,8 @@ DEFECTS: dict[str, Defect] = {
 }
 
 
-def plant(space: FaultySpace, name: str) -> Defect:
+def plant(space: FaultySpace, data: Data, name: str) -> Defect:
     """Plant the defect `name`. Raises LookupError where the storm left nothing to spoil."""
     defect = DEFECTS[name]
-    engine = create_engine(space[defect.node].database)
-    try:
-        with engine.begin() as database:
-            defect.plant(database)
-    finally:
-        engine.dispose()
+    defect.plant(space[defect.node].database, data)
     return defect

@@ -11,8 +11,9 @@ from contracts.odrl import Agreement
 from contracts.signature import sign_agreement
 from tests.faults.load import Asked
 from tests.faults.picture import Picture
-from tests.faults.plan import CONSUMER
-from tests.faults.verdict import Scene, judge
+from tests.faults.plan import CONSUMER, Kind
+from tests.faults.scene import Scene
+from tests.faults.verdict import judge
 
 ORDER, COMMITMENT = "a" * 64, "c" * 64
 PROVIDER_KEY, CONSUMER_KEY = (OKPKey.generate_key("Ed25519") for _ in range(2))
@@ -151,6 +152,9 @@ def test_nothing_is_found_where_everything_is_as_it_must_be(calm: Scene) -> None
     assert rules(calm) == set()
 
 
+WITHDRAWN = [{"type": "consent_withdrawn", "position": 0}]
+UNTIMELY = "refused: the peer refused it: the token was issued 45 seconds in the future"
+
 DEFECTS: dict[str, tuple[str, Callable[[Scene], Scene]]] = {
     "a state on one side": (
         "sides-differ",
@@ -250,6 +254,24 @@ DEFECTS: dict[str, tuple[str, Callable[[Scene], Scene]]] = {
         "ended-otherwise",
         lambda scene: with_row(scene, CONSUMER, "computations", 0, status="REFUSED", reason="no"),
     ),
+    "a consent that the evidence does not tell of": (
+        "evidence-consent",
+        lambda scene: changed(scene, "insurer", consents=[{"receipt_id": "r"}]),
+    ),
+    "a withdrawal that the evidence does not tell of": (
+        "evidence-consent",
+        lambda scene: changed(
+            scene, "insurer", consents=[{"receipt_id": "given-1"}], entries=WITHDRAWN
+        ),
+    ),
+    "an end of which nothing says why": (
+        "unexplained",
+        lambda scene: with_row(scene, CONSUMER, "negotiations", 0, state="TERMINATED"),
+    ),
+    "a refusal by a clock although none was wrong": (
+        "owner",
+        lambda scene: replace(scene, asked=[replace(scene.asked[0], told=[UNTIMELY])]),
+    ),
     "something left behind": (
         "leftover",
         lambda scene: changed(scene, CONSUMER, leftovers=("spool/c1",)),
@@ -283,3 +305,20 @@ def test_a_word_that_crossed_the_end_of_its_transfer_is_no_finding(calm: Scene) 
         over = with_row(over, name, "transfers", 0, state="TERMINATED")
     late = {"state": "failed", "kind": "deliver", "subject": "provider-c", "last_error": "late"}
     assert "process-failed" not in rules(changed(over, "insurer", processes=[late]))
+
+
+def test_a_refusal_that_names_a_clock_which_was_wrong_is_no_finding(calm: Scene) -> None:
+    refused = replace(calm, asked=[replace(calm.asked[0], told=[UNTIMELY])])
+    assert "owner" not in rules(replace(refused, struck=frozenset({Kind.CLOCK})))
+
+
+def test_what_waits_for_a_person_is_explained_by_it(calm: Scene) -> None:
+    waits = with_row(calm, CONSUMER, "negotiations", 0, state="OFFERED", waiting="person")
+    waits = with_row(waits, "insurer", "negotiations", 0, state="OFFERED")
+    said = {"sentence": "It waits.", "on": "a person here"}
+    for name, on in ((CONSUMER, "a person here"), ("insurer", "a peer")):
+        pid = waits.pictures[name].negotiations[0]["pid"]
+        waits = changed(waits, name, explained={pid: {**said, "on": on}})
+    assert rules(waits).isdisjoint({"unexplained", "unfinished", "sides-differ"})
+    idle = {waits.pictures[CONSUMER].negotiations[0]["pid"]: {**said, "on": "nobody"}}
+    assert "unexplained" in rules(changed(waits, CONSUMER, explained=idle))
