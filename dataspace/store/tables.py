@@ -163,7 +163,7 @@ class AgreementRow(Versioned, table=True):
     role: str
     provider: str
     consumer: str
-    dataset: str
+    dataset: str = Field(index=True)
     document: dict[str, Any] = Field(sa_column=_json())
     document_h: str = Field(index=True)
     negotiation: str
@@ -196,7 +196,7 @@ class TransferRow(Versioned, table=True):
     peer: str
     peer_pid: str | None = None
     callback: str
-    agreement: str
+    agreement: str = Field(index=True)
     format: str
     state: str
     computation: str = Field(index=True)

@@ -10,7 +10,9 @@ depends_on = None
 INDEXES = (
     ("negotiation", "created_at"),
     ("agreement", "finalized_at"),
+    ("agreement", "dataset"),
     ("transfer", "created_at"),
+    ("transfer", "agreement"),
     ("computation", "created_at"),
     ("computation", "status"),
     ("checkpoint", "block"),
