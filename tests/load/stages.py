@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import func, select
 
 from dataspace.store.tables import CheckpointRow, LogStateRow, ProcessRow
+from dataspace.web.management import PLANNED as BACKGROUND
 from tests.faults.plan import PROVIDERS
-from tests.faults.verdict import PLANNED
 from tests.load.clients import Crew, Done
 from tests.load.plan import CONSUMERS, NODES, Asked, Work, plan
 from tests.load.space import LoadedSpace
@@ -26,6 +26,8 @@ LOOK_S = 0.25
 # How often each work is done alone, after having been done once. Computations take longest.
 TIMES_ALONE = 8
 ALONE_S = 300.0
+# Processes that wait for their time although nothing is under way.
+PLANNED = (*BACKGROUND, "expire-negotiation", "expire-computation", "gather-providers")
 
 PROCESS: Any = ProcessRow.__table__  # type: ignore[attr-defined]
 STATE: Any = LogStateRow.__table__  # type: ignore[attr-defined]
