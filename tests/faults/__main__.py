@@ -235,7 +235,7 @@ def _calm(
     space.all_back()
     print("everything is back; waiting for what is under way", flush=True)
     hanging = load.wait(SETTLE_S)
-    load.ending.set()
+    load.give_up()
     load.wait(30.0)
     scene = _settled(space, load, strikes, data)
     findings = judge(scene)

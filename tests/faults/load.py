@@ -1,8 +1,6 @@
 """The owners at work: what was asked of the nodes, and what was answered or not.
 
-Every operation goes through the owner's API as the SDK does. A request whose answer did not come is
-not repeated where a repetition would be a second one: it is noted as unknown, and may have had its
-effect or not. Steps that can be repeated are, until the node says that they are done.
+How they ask is in `asking`.
 """
 
 from __future__ import annotations
@@ -10,55 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import httpx2
-
-from dataspace.client import ApiError
 from tests.faults import city
+from tests.faults.asking import BACK_S, DEADLINE_S, LOOK_S, Asked, Asking, NoAnswer, Refused
 from tests.faults.plan import CONSUMER, Operation, Work
 from tests.faults.space import FaultySpace
 
-# A node that was killed is back within this; what its owner asks waits for it.
-BACK_S = 120.0
-LOOK_S = 0.25
-DEADLINE_S = 90.0
 ENDED = ("FINALIZED", "TERMINATED", "COMPLETED", "REFUSED", "FAILED")
-
-
-@dataclass
-class Asked:
-    """One operation as its owner knows it.
-
-    `process` is the id of what it began, None where the answer to that never came; `must` is the
-    state it has to end in, with what that must give in `value`.
-    """
-
-    number: int
-    work: str
-    node: str
-    path: str = ""
-    process: str | None = None
-    dataset: str = ""
-    provider: str = ""
-    must: tuple[str, ...] = ()
-    value: Any = None
-    agreement: str | None = None
-    unknown: int = 0
-    told: list[str] = field(default_factory=list)
-
-
-class _NoAnswer(Exception):
-    """A request that cannot be repeated was not answered, or never will be."""
-
-
-class _Refused(Exception):
-    """The node's answer is no."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 class Load:
@@ -66,6 +23,7 @@ class Load:
 
     def __init__(self, space: FaultySpace, data: city.Data) -> None:
         self._space = space
+        self._ask = Asking(space)
         self._data = data
         self._truth = data.truth()
         self.asked: list[Asked] = []
@@ -73,8 +31,6 @@ class Load:
         self._threads: list[threading.Thread] = []
         # Agreements made before anything breaks: (provider, dataset) -> id.
         self.standing: dict[tuple[str, str], str] = {}
-        self._sent: dict[str, threading.Event] = {}
-        self.ending = threading.Event()
 
     # ---- before anything breaks -------------------------------------------------------------
 
@@ -100,6 +56,14 @@ class Load:
         self._threads.append(thread)
         thread.start()
 
+    def next_request_to(self, node: str) -> threading.Event:
+        """Set when the next request of an owner is about to go to `node`."""
+        return self._ask.next_request_to(node)
+
+    def give_up(self) -> None:
+        """Nobody waits for an answer any more."""
+        self._ask.ending.set()
+
     def under_way(self) -> int:
         return sum(thread.is_alive() for thread in self._threads)
 
@@ -110,122 +74,53 @@ class Load:
             thread.join(max(0.0, until - time.monotonic()))
         return [thread.name for thread in self._threads if thread.is_alive()]
 
-    def next_request_to(self, node: str) -> threading.Event:
-        """Set when the next request of an owner is about to go to `node`."""
-        with self._lock:
-            return self._sent.setdefault(node, threading.Event())
-
     def _run(self, operation: Operation) -> None:
         asked = Asked(operation.number, operation.work.value, CONSUMER, provider=operation.provider)
         with self._lock:
             self.asked.append(asked)
         try:
             _STEPS[operation.work](self, asked)
-        except _NoAnswer:
+        except NoAnswer:
             asked.unknown += 1
-        except _Refused as err:
+        except Refused as err:
             asked.told.append(f"refused: {err}")
         except Exception as err:
             asked.told.append(f"harness: {type(err).__name__}: {err}")
-
-    # ---- asking -----------------------------------------------------------------------------
-
-    def _once(self, node: str, method: str, path: str, body: Any = None) -> Any:
-        """A request that must not be repeated once it may have arrived. Raises _NoAnswer, _Refused.
-
-        A node that is down has not had it, and one that says 503 has done nothing.
-        """
-        until = time.monotonic() + BACK_S
-        while True:
-            self._signal(node)
-            with self._space[node].client() as client:
-                try:
-                    return client.call(method, path, body)
-                except ApiError as err:
-                    down = isinstance(err.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
-                    if not down and err.status != 503:
-                        if err.status == 0:
-                            raise _NoAnswer from err
-                        raise _Refused(err.status, err.sentence) from err
-            if self.ending.is_set() or time.monotonic() > until:
-                raise _NoAnswer
-            time.sleep(LOOK_S)
-
-    def _until_done(self, node: str, path: str, body: Any, *, done: Callable[[str], bool]) -> None:
-        """A POST that is repeated until it was answered; `done` knows the refusal that tells that
-        an earlier one had its effect."""
-        until = time.monotonic() + BACK_S
-        while not self.ending.is_set():
-            self._signal(node)
-            with self._space[node].client() as client:
-                try:
-                    client.call("POST", path, body)
-                    return
-                except ApiError as err:
-                    if err.status not in (0, 503):
-                        if done(err.sentence):
-                            return
-                        raise _Refused(err.status, err.sentence) from err
-            if time.monotonic() > until:
-                raise _NoAnswer
-            time.sleep(LOOK_S)
-        raise _NoAnswer
-
-    def _seen(self, node: str, path: str, condition: Callable[[Any], bool]) -> Any:
-        """What a GET answers once that fulfils the condition. Raises _NoAnswer after a while."""
-        until = time.monotonic() + BACK_S + DEADLINE_S
-        while not self.ending.is_set() and time.monotonic() < until:
-            with self._space[node].client() as client:
-                try:
-                    found = client.call("GET", path)
-                    if condition(found):
-                        return found
-                except ApiError as err:
-                    if err.status not in (0, 503):
-                        raise _Refused(err.status, err.sentence) from err
-            time.sleep(LOOK_S)
-        raise _NoAnswer
-
-    def _signal(self, node: str) -> None:
-        with self._lock:
-            event = self._sent.pop(node, None)
-        if event is not None:
-            event.set()
 
     # ---- negotiations -----------------------------------------------------------------------
 
     def _negotiate(self, asked: Asked, dataset: str, **more: Any) -> str:
         asked.dataset = dataset
         body = {"provider": self._space[asked.provider].url, "dataset": dataset, **more}
-        begun = self._once(CONSUMER, "POST", "/api/negotiations", body)
+        begun = self._ask.once(CONSUMER, "POST", "/api/negotiations", body)
         asked.process, asked.path = begun["id"], f"/api/negotiations/{begun['id']}"
         return asked.path
 
     def _agree(self, asked: Asked) -> None:
         path = self._negotiate(asked, "open")
         asked.must = ("FINALIZED",)
-        self._seen(CONSUMER, path, _ended)
+        self._ask.seen(CONSUMER, path, _ended)
 
     def _counter(self, asked: Asked) -> None:
         path = self._negotiate(asked, "strict", policy=city.LOOSER)
-        found = self._seen(CONSUMER, path, lambda one: one["needs_person"] or _ended(one))
+        found = self._ask.seen(CONSUMER, path, lambda one: one["needs_person"] or _ended(one))
         if not _ended(found):
             self._approve(CONSUMER, path)
         asked.must = ("FINALIZED",)
-        self._seen(CONSUMER, path, _ended)
+        self._ask.seen(CONSUMER, path, _ended)
 
     def _refused(self, asked: Asked) -> None:
         path = self._negotiate(asked, "closed")
         asked.must = ("TERMINATED",)
-        self._seen(CONSUMER, path, _ended)
+        self._ask.seen(CONSUMER, path, _ended)
 
     def _approved(self, asked: Asked, *, declined: bool = False) -> None:
         path = self._negotiate(asked, "asks")
-        self._seen(CONSUMER, path, lambda one: one["needs_person"] or _ended(one))
+        self._ask.seen(CONSUMER, path, lambda one: one["needs_person"] or _ended(one))
         pid = self._theirs(asked)
         self._approve(asked.provider, f"/api/negotiations/{pid}", declined=declined)
         asked.must = ("TERMINATED",) if declined else ("FINALIZED",)
-        self._seen(CONSUMER, path, _ended)
+        self._ask.seen(CONSUMER, path, _ended)
 
     def _declined(self, asked: Asked) -> None:
         self._approved(asked, declined=True)
@@ -233,30 +128,30 @@ class Load:
     def _offer(self, asked: Asked) -> None:
         asked.node, asked.dataset = asked.provider, "open"
         body = {"consumer": self._space[CONSUMER].url, "dataset": "open"}
-        begun = self._once(asked.provider, "POST", "/api/negotiations/offers", body)
+        begun = self._ask.once(asked.provider, "POST", "/api/negotiations/offers", body)
         asked.process, asked.path = begun["id"], f"/api/negotiations/{begun['id']}"
         ours = self._counterpart(CONSUMER, asked.provider, begun["id"])
         self._approve(CONSUMER, f"/api/negotiations/{ours}")
         asked.must = ("FINALIZED",)
-        self._seen(asked.provider, asked.path, _ended)
+        self._ask.seen(asked.provider, asked.path, _ended)
 
     def _end_negotiation(self, asked: Asked) -> None:
         path = self._negotiate(asked, "asks")
-        self._until_done(
+        self._ask.until_done(
             CONSUMER,
             f"{path}/termination",
             {"reason": "We found another source."},
             done=lambda sentence: "TERMINATED" in sentence,
         )
         asked.must = ("TERMINATED",)
-        self._seen(CONSUMER, path, _ended)
+        self._ask.seen(CONSUMER, path, _ended)
 
     def _end_agreement(self, asked: Asked) -> None:
         path = self._negotiate(asked, "open")
         asked.must = ("FINALIZED",)
-        asked.agreement = self._seen(CONSUMER, path, _ended)["agreement"]
+        asked.agreement = self._ask.seen(CONSUMER, path, _ended)["agreement"]
         if asked.agreement is not None:
-            self._until_done(
+            self._ask.until_done(
                 CONSUMER,
                 f"/api/agreements/{asked.agreement}/end",
                 {"reason": "We are done."},
@@ -265,7 +160,7 @@ class Load:
 
     def _approve(self, node: str, path: str, *, declined: bool = False) -> None:
         word = "DECLINED" if declined else "APPROVED"
-        self._until_done(
+        self._ask.until_done(
             node,
             f"{path}/approval",
             {"approval": word},
@@ -281,12 +176,12 @@ class Load:
         from tests.faults.picture import peer_pid
 
         until = time.monotonic() + BACK_S
-        while not self.ending.is_set() and time.monotonic() < until:
+        while not self._ask.ending.is_set() and time.monotonic() < until:
             found = peer_pid(self._space[node].database, self._space[peer].did, pid)
             if found is not None:
                 return found
             time.sleep(LOOK_S)
-        raise _NoAnswer
+        raise NoAnswer
 
     # ---- rows -------------------------------------------------------------------------------
 
@@ -297,10 +192,10 @@ class Load:
             "format": format_,
             "purpose": city.PURPOSE,
         }
-        begun = self._once(CONSUMER, "POST", "/api/transfers", body)
+        begun = self._ask.once(CONSUMER, "POST", "/api/transfers", body)
         asked.process, asked.path = begun["id"], f"/api/transfers/{begun['id']}"
         asked.must, asked.value = ("COMPLETED",), self._truth.rows_sha256
-        self._seen(CONSUMER, asked.path, _ended)
+        self._ask.seen(CONSUMER, asked.path, _ended)
 
     def _push(self, asked: Asked) -> None:
         self._pull(asked, city.PUSH)
@@ -315,11 +210,11 @@ class Load:
             "deadline_s": DEADLINE_S,
             **more,
         }
-        begun = self._once(CONSUMER, "POST", "/api/computations", body)
+        begun = self._ask.once(CONSUMER, "POST", "/api/computations", body)
         asked.process, asked.path = begun["id"], f"/api/computations/{begun['id']}"
         # It may fail, saying why: some kinds keep their secrets in memory.
         asked.must, asked.value = ("COMPLETED", "FAILED"), value
-        self._seen(CONSUMER, asked.path, _ended)
+        self._ask.seen(CONSUMER, asked.path, _ended)
 
     def _intersection(self, asked: Asked) -> None:
         found = self._truth.intersection[asked.provider]
@@ -355,18 +250,18 @@ class Load:
             "recipients": [self._space[CONSUMER].did],
             "expires_at": "2036-01-01T00:00:00+00:00",
         }
-        receipt = self._once(asked.node, "POST", "/api/datasets/open/consents", body)["receipt"]
+        receipt = self._ask.once(asked.node, "POST", "/api/datasets/open/consents", body)["receipt"]
         asked.process = receipt
-        self._once(asked.node, "POST", f"/api/datasets/open/consents/{receipt}/withdrawal")
+        self._ask.once(asked.node, "POST", f"/api/datasets/open/consents/{receipt}/withdrawal")
         asked.told.append("withdrawn")
 
     def _publish(self, asked: Asked) -> None:
         asked.node, asked.dataset = asked.provider, f"extra-{asked.number}"
         source = str(self._data.file("released"))
         body = city.publication(asked.dataset, source, city.policy(city.KINDS_ALLOWED))
-        self._once(asked.node, "POST", "/api/datasets", body)
+        self._ask.once(asked.node, "POST", "/api/datasets", body)
         asked.told.append("published")
-        self._until_done(
+        self._ask.until_done(
             asked.node,
             f"/api/datasets/{asked.dataset}/withdrawal",
             None,
@@ -376,7 +271,7 @@ class Load:
 
     def _rotate(self, asked: Asked) -> None:
         asked.node = asked.provider
-        self._once(asked.node, "POST", "/api/log/rotation")
+        self._ask.once(asked.node, "POST", "/api/log/rotation")
 
 
 _STEPS: dict[Work, Callable[[Load, Asked], None]] = {

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tests.faults import city
-from tests.faults.load import Asked, result_matches
+from tests.faults.asking import Asked
+from tests.faults.load import result_matches
 from tests.faults.picture import Row
 from tests.faults.plan import CONSUMER, Kind
 from tests.faults.scene import OVER, Finding, Scene

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from contracts.party import Party
-from tests.faults.load import Asked
+from tests.faults.asking import Asked
 from tests.faults.picture import Picture, Row
 from tests.faults.plan import Kind
 

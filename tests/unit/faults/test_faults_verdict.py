@@ -9,7 +9,7 @@ from joserfc.jwk import OKPKey
 
 from contracts.odrl import Agreement
 from contracts.signature import sign_agreement
-from tests.faults.load import Asked
+from tests.faults.asking import Asked
 from tests.faults.picture import Picture
 from tests.faults.plan import CONSUMER, Kind
 from tests.faults.scene import Scene
