@@ -146,6 +146,12 @@ KINDS: Final[Mapping[str, KindWords]] = MappingProxyType(
         "look-after-zones": KindWords(
             "Keeping the lists of zones fresh", On.OPERATOR, (_OPERATOR_UP,), (_RESTART,)
         ),
+        "use-post-quantum-key": KindWords(
+            "Beginning to sign with the new post-quantum key once it is known",
+            On.TIME,
+            (_LOG,),
+            (_RESTART,),
+        ),
         "tidy": KindWords("Forgetting what is no longer needed", On.TIME, (), (_RESTART,)),
         "list-participants": KindWords(
             "Learning from the operator who takes part", On.OPERATOR, (_OPERATOR_UP,), (_RESTART,)
