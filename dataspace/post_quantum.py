@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from sqlmodel import Session, col, select
 
 from contracts.mldsa import ALGORITHM, MlDsaKey
-from dataspace.errors import InputRejected, ProtocolViolation
+from dataspace.errors import InputRejected
 from dataspace.identity.did import ListedSecondKey
 from dataspace.identity.key_files import SECOND_KEY_FILE
 from dataspace.identity.key_states import KeyAct, KeyState, next_state
@@ -61,11 +61,21 @@ class SecondKeys:
         """Open the keys, repairing what a kill left. Raises InputRejected for damaged files."""
         self._store, self._did = store, did
         self._current, self._next = keys / SECOND_KEY_FILE, keys / NEXT_FILE
+        self._kept: tuple[tuple[int, int], MlDsaKey] | None = None
         self.settle()
 
     def current(self) -> MlDsaKey | None:
-        """The key that signs now, where there is one."""
-        return _load(self._current) if self._current.exists() else None
+        """The key that signs now, where there is one; its file tells whether another process of
+        this node has changed it."""
+        try:
+            found = self._current.stat()
+        except FileNotFoundError:
+            return None
+        # Opening a sealed file takes as long as guessing at its passphrase once.
+        kept, mark = self._kept, (found.st_ino, found.st_mtime_ns)
+        if kept is None or kept[0] != mark:
+            kept = self._kept = (mark, _load(self._current))
+        return kept[1]
 
     def kid(self, key: MlDsaKey) -> str:
         return f"{self._did}#{key.thumbprint()}"
@@ -79,13 +89,6 @@ class SecondKeys:
             for row in reversed(rows)
             if KeyState(row.state) in _LISTED
         ]
-
-    def public_key(self, kid: str) -> MlDsaKey:
-        """A key of ours that is listed. Raises ProtocolViolation."""
-        for one in self.listed():
-            if kid == self.kid(one.key):
-                return one.key
-        raise ProtocolViolation("this node does not list the key named in the signature")
 
     # ---- changing, in the caller's transaction ------------------------------------------------
 

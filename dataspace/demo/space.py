@@ -23,8 +23,10 @@ from dataspace.demo.anvil import give_money
 from dataspace.demo.nursery import NodeProcess
 from dataspace.errors import Unavailable
 from dataspace.identity.did import did_of_url
+from dataspace.identity.keys import SigningAlgorithm
 from dataspace.outbound import outbound_client
 from dataspace.regulator import join_as_regulator
+from dataspace.sealing_suites import SealingSuite
 from dataspace.settings import Home, ParticipantKind, create_home, free_port
 from dataspace.tls import client_trust
 
@@ -102,7 +104,8 @@ class LocalSpace:
     """A space on this machine: `found` it with its participants, then `add_regulator`.
 
     `settings` are given to every node besides its own, and `settings_of` to the one of that name;
-    `address` is where all of them are, each at a port of its own.
+    `address` is where all of them are, each at a port of its own; all sign with `algorithm`, and
+    seal with `sealing` where the environment has a passphrase.
     """
 
     def __init__(
@@ -113,7 +116,10 @@ class LocalSpace:
         settings: Mapping[str, Any] | None = None,
         settings_of: Mapping[str, Mapping[str, Any]] | None = None,
         address: str = "http://127.0.0.1",
+        algorithm: SigningAlgorithm = SigningAlgorithm.ED25519,
+        sealing: SealingSuite = SealingSuite.AES,
     ) -> None:
+        self._suites: Mapping[str, Any] = {"algorithm": algorithm, "sealing": sealing}
         self.directory = directory
         self._address = address
         self._chain = chain
@@ -164,7 +170,7 @@ class LocalSpace:
             "operator": self.operator.url,
             "tls_ca": self._settings.get("tls_ca"),
         }
-        home = create_home(self.directory / name, values, invitation=code)
+        home = create_home(self.directory / name, values, invitation=code, **self._suites)
         with outbound_client(home.settings.tls_ca) as http:
             join_as_regulator(home, http)
         return home
@@ -200,7 +206,7 @@ class LocalSpace:
             **self._settings,
             **self._settings_of.get(name, {}),
         }
-        home = create_home(self.directory / name, values)
+        home = create_home(self.directory / name, values, **self._suites)
         (home.path / "logs").mkdir()
         node = RunningNode(name, home, home.path / "logs" / "node.log")
         self.nodes[name] = node

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from contracts.messages import ContractAgreementVerificationMessage
 from contracts.odrl import Agreement
 from contracts.signature import sign_agreement
+from dataspace.cli.agreement_commands import app
 from dataspace.errors import ProtocolViolation
 from dataspace.identity.did import Use, _keys_of_document, _second_keys_of_document
 from dataspace.keyring import RETIRE
@@ -232,6 +235,38 @@ def test_an_agreement_signed_with_one_key_by_hand_is_no_hybrid(member: Node) -> 
     assert first.split(".")[1] == text.split(".")[1]
     assert second is not None
     assert second.split(".")[1] == text.split(".")[1]
+
+
+def test_a_deed_of_one_hybrid_party_is_verified_on_the_command_line(
+    space: WiredSpace, member: Node, tmp_path: Path
+) -> None:
+    door, negotiation = space.operator, agreed(space.operator, member)
+    kept = row(provider=door.did, consumer=member.did)
+    kept.document, kept.id = negotiation.agreement or {}, "urn:uuid:deed"
+    kept.provider_signature, _ = door.agreements.sign(negotiation)
+    kept.consumer_signature, kept.consumer_post_quantum = member.agreements.sign(negotiation)
+    with member.store.transaction() as tx:
+        tx.add(kept)
+    file = tmp_path / "deed.json"
+    file.write_text(json.dumps(member.agreements.deed(kept.id)))
+
+    def verify(*arguments: str) -> Any:
+        return CliRunner().invoke(app, ["verify", str(file), *arguments])
+
+    pin = f"{member.did}={current(member)}"
+    found = verify("--post-quantum-key", pin)
+    assert found.exit_code == 0, found.output
+    assert f"post-quantum key: {current(member)}, the one you named" in found.output
+    assert "signed with this key only, and no post-quantum one" in found.output
+    told = json.loads(verify("--json").output)["signers"]
+    assert [one["post_quantum"] is not None for one in told] == [False, True]
+    document = json.loads(file.read_text())
+    del document["signatures"][2]
+    file.write_text(json.dumps(document))
+    assert verify().exit_code == 0
+    stripped = verify("--post-quantum-key", pin)
+    assert stripped.exit_code == 1
+    assert "has not signed it with that" in stripped.output
 
 
 def test_a_signature_by_a_retired_second_key_verifies_and_is_asked_for_no_more(
