@@ -63,6 +63,8 @@ class ZoneLists:
         self._operators = operators
         # Replaced as a whole and never changed, so that readers need no lock.
         self._held: Mapping[str, Held] = {}
+        # What `follow` has read, which only one thread calls.
+        self._followed: dict[str, str] = {}
 
     def handlers(self) -> dict[str, Handler]:
         return {LOOK: Handler(self._look, pool=Pool.PEERS)}
@@ -76,6 +78,16 @@ class ZoneLists:
                 schedule(tx, LOOK, self._node.did, give_up_after_s=FOR_EVER_S)
         for row in kept:
             self._take_up(row)
+
+    def follow(self) -> None:
+        """Take up the lists that other replicas have fetched since, and no older ones than ours."""
+        with self._node.store.look() as tx:
+            kept = tx.exec(select(ZoneListRow)).all()
+        for row in kept:
+            if self._followed.get(row.zone) == row.text:
+                continue
+            self._followed[row.zone] = row.text
+            self._take_up(row, fetched_at=time.time())
 
     # ---- decisions: memory only -----------------------------------------------------------------
 
@@ -198,11 +210,18 @@ class ZoneLists:
             zones |= zones_in(Agreement.model_validate(agreement))
         return zones
 
-    def _take_up(self, row: ZoneListRow) -> None:
+    def _take_up(self, row: ZoneListRow, *, fetched_at: float = 0.0) -> None:
         try:
-            self._hold(read_kept_list(row.text), fetched_at=0.0)
+            document = read_kept_list(row.text)
         except (ContractError, ValidationError) as err:
             log.warning("a kept list cannot be read", zone=row.zone, error=str(err)[:200])
+            return
+        held = self._held.get(row.zone)
+        if held is None or (held.document.iat, held.document.serial) < (
+            document.iat,
+            document.serial,
+        ):
+            self._hold(document, fetched_at=fetched_at)
 
     def _hold(self, document: ZoneList, *, fetched_at: float) -> None:
         held = Held(document, frozenset(document.members), fetched_at)

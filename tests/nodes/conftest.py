@@ -4,10 +4,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
@@ -19,6 +20,10 @@ from dataspace.identity.keys import SigningKey
 from dataspace.identity.tokens import Identity, issue_token
 from dataspace.settings import Home, ParticipantKind
 from privacy.kinds import KINDS
+from tests.servers_databases import postgresql
+
+if TYPE_CHECKING:
+    from .replicated_town import Town
 
 ROOT = Path(__file__).resolve().parents[2]
 PURPOSE = "public-health-research"
@@ -107,6 +112,15 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[City]:
         built = City(space, data, space.add_regulator("regulator"))
         publish_city(built)
         yield built
+
+
+@pytest.fixture(scope="session")
+def replicated_town(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Town"]:
+    from .replicated_town import Town
+
+    with ExitStack() as stack:
+        server = stack.enter_context(postgresql())
+        yield Town(tmp_path_factory.mktemp("town"), server, stack)
 
 
 @pytest.fixture
