@@ -282,6 +282,20 @@ def test_two_keys_of_one_person_are_not_two_persons(house: House) -> None:
     assert (answer.status_code, "second person" in answer.json()["detail"]) == (403, True)
 
 
+def test_an_owner_makes_no_second_person_alone_where_keys_need_two(house: House) -> None:
+    owner, other = house.key(Role.OWNER, "Li Wei"), house.key(Role.OWNER, "Zhang")
+    before = {row.id for row in house.rows(AccessKeyRow)}
+    house.node.access.two_persons = frozenset({Permission.ACCESS_GRANT})
+    asked = {"name": "a second pair of eyes", "person": "Nobody", "role": "owner"}
+    answer = house.call("POST", "/access/keys", owner, asked)
+    assert (answer.status_code, answer.json()["status"]) == (202, "held"), answer.text
+    approve = f"/access/requests/{answer.json()['request']}/approval"
+    assert house.call("POST", approve, owner).status_code == 403
+    assert {row.id for row in house.rows(AccessKeyRow)} == before
+    shown = house.call("POST", approve, other).json()
+    assert shown["key"].startswith("dsk_"), "the key is shown to the one who approves"
+
+
 def test_whoever_asked_may_take_it_back_and_others_of_no_right_may_not(house: House) -> None:
     steward, other = house.key(Role.STEWARD, "Zhang"), house.key(Role.STEWARD, "Zhao")
     decline = f"/access/requests/{held(house, steward)}/refusal"
