@@ -1,6 +1,7 @@
 """SM4 at rest: published answers, a second implementation, and homes that change their suite."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,21 @@ def test_a_suite_without_a_passphrase_is_refused(tmp_path: Path) -> None:
     assert found.exit_code == 1
     assert "without a passphrase" in found.output
     assert not (tmp_path / "h" / "node.toml").exists()
+
+
+def test_a_home_with_an_sm2_key_needs_the_extra_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = create_home(tmp_path / "made", VALUES, algorithm=SigningAlgorithm.SM2)
+    monkeypatch.setitem(sys.modules, "gmssl_pyx", None)
+    arguments = ["init", "--home", str(tmp_path / "h"), "--name", "n", "--kind", "enterprise"]
+    found = CliRunner().invoke(node_app, [*arguments, "--found", "--signing-algorithm", "SM2"])
+    assert found.exit_code == 1
+    assert "city-dataspace[sm]" in found.output
+    assert not (tmp_path / "h" / "node.toml").exists()
+    with pytest.raises(InputRejected, match="not installed here") as refused:
+        made.signing_key()
+    assert "city-dataspace[sm]" in str(refused.value.remedy)
 
 
 def test_a_signing_key_of_sm2_that_is_damaged_is_said_to_be(tmp_path: Path) -> None:
