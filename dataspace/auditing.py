@@ -15,12 +15,12 @@ from typing import Any
 
 from dataspace.client import Client
 from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
+from dataspace.home import Home
 from dataspace.judging import AgreementJudge
 from dataspace.log_readers import MAX_BODY_BYTES, TIMEOUT_S, HttpLog, open_log
 from dataspace.moments import zulu_text
 from dataspace.outbound import UNREACHABLE, ask, outbound_client
 from dataspace.regulator import token_source
-from dataspace.settings import Home
 from dataspace.tls import ca_of_environment
 from ledger.anchors import Anchor, RegisteredLog, RotationRecord
 from ledger.audit import AuditState, DirectoryLog, LogReader, Report, audit, export_log

@@ -25,7 +25,8 @@ from typing import Any, BinaryIO, Self, TypeAlias
 
 import httpx2
 
-from dataspace.settings import SETTINGS_FILE, Home, ParticipantKind
+from dataspace.home import Home
+from dataspace.settings import SETTINGS_FILE, ParticipantKind
 from dataspace.tls import ca_of_environment, trust_for
 
 FIRST_LOOK_S = 0.02

@@ -17,9 +17,9 @@ from dataspace.backups.databases import settings_in
 from dataspace.chain_access import ChainAccess
 from dataspace.errors import InputRejected, ProtocolViolation, Unavailable
 from dataspace.evidence import origin_of_url
+from dataspace.home import Home
 from dataspace.log_readers import HttpLog
 from dataspace.rewind import Head, anchored_head
-from dataspace.settings import Home
 from dataspace.store.engine import Store
 from dataspace.store.log_store import SqlNodeStore, append_commitments
 from dataspace.store.tables import CheckpointRow

@@ -34,6 +34,7 @@ from dataspace.consents import Consents
 from dataspace.errors import InputRejected, ProtocolViolation
 from dataspace.evidence import Evidence, Space, origin_of_url, write_space
 from dataspace.federation.crawling import Federation
+from dataspace.home import Home
 from dataspace.identity.did import did_of_url, document_of_node
 from dataspace.identity.keys import VerificationKey, verify_bytes
 from dataspace.identity.tokens import Identity, renewal_time
@@ -75,7 +76,7 @@ from dataspace.rewind import Rewind
 from dataspace.rotation import Rotation
 from dataspace.sealed_rows import RowSealing
 from dataspace.secret_files import node_passphrase
-from dataspace.settings import Home, ParticipantKind
+from dataspace.settings import ParticipantKind
 from dataspace.standings import MemberStandings
 from dataspace.store.engine import Store
 from dataspace.store.tables import Setting

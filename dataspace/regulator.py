@@ -11,12 +11,13 @@ from pathlib import Path
 import httpx2
 
 from dataspace.errors import InputRejected, Unavailable
+from dataspace.home import Home
 from dataspace.identity.did import did_of_key
 from dataspace.identity.tokens import Identity, issue_token, renewal_time
 from dataspace.log_readers import TokenFor
 from dataspace.membership import Application, apply_for_membership, renew_membership
 from dataspace.outbound import outbound_client
-from dataspace.settings import Home, ParticipantKind
+from dataspace.settings import ParticipantKind
 
 CREDENTIAL_FILE = "credential.jwt"
 

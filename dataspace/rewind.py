@@ -23,7 +23,7 @@ from dataspace.backups.databases import StoredNodes, settings_in
 from dataspace.chain_access import ChainAccess
 from dataspace.errors import SHOWN, Unavailable
 from dataspace.evidence import origin_of_url, read_space
-from dataspace.settings import Home
+from dataspace.home import Home
 from dataspace.store.log_store import SqlNodeStore
 from dataspace.store.tables import WitnessedRow
 from ledger.chain import Registry

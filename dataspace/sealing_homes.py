@@ -18,10 +18,10 @@ from sqlmodel import SQLModel
 
 from dataspace.backups.databases import is_sqlite, sqlite_path
 from dataspace.errors import InputRejected
+from dataspace.home import Home
 from dataspace.sealed_rows import RowSealing, sealing_suite_of_file
 from dataspace.sealing_suites import SealingSuite
 from dataspace.secret_files import ROOT_FILE, reseal_secret, sealing_suite_of
-from dataspace.settings import Home
 from dataspace.store.engine import Store
 from dataspace.store.tables import ComputationRow, TransferRow
 

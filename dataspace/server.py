@@ -11,10 +11,10 @@ import uvicorn
 
 from dataspace.draining import DrainingServer
 from dataspace.errors import InputRejected
+from dataspace.home import Home
 from dataspace.node import Node
 from dataspace.operations.logs import configure_logging
 from dataspace.serving import serving_alone
-from dataspace.settings import Home
 from dataspace.store.engine import shares
 from dataspace.tls import ServerCertificate
 from dataspace.web import problems

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dataspace.errors import InputRejected
-from dataspace.settings import Home
+from dataspace.home import Home
 
 
 @contextmanager

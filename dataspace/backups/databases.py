@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 from dataspace.backups.manifest import LogState
 from dataspace.errors import InputRejected, Unavailable
 from dataspace.evidence import origin_of_url
-from dataspace.settings import Home
+from dataspace.home import Home
 from ledger.log import Log
 
 BUSY_TIMEOUT_S, LOCK_TIMEOUT_S = 30.0, 1.0

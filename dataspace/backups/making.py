@@ -45,9 +45,10 @@ from dataspace.backups.databases import (
 from dataspace.backups.manifest import LeftOut, LogState, Manifest, sign_manifest
 from dataspace.client import Client
 from dataspace.errors import InputRejected, Unavailable
+from dataspace.home import Home
 from dataspace.identity.did import did_of_url
 from dataspace.regulator import regulator_identity
-from dataspace.settings import SETTINGS_FILE, Home
+from dataspace.settings import SETTINGS_FILE
 
 SUFFIX = ".dataspace-backup"
 LAST = "last-backup.json"

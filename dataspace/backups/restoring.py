@@ -29,8 +29,9 @@ from dataspace.backups.databases import (
 from dataspace.backups.making import DUMP, NODE_DATABASE
 from dataspace.backups.manifest import Manifest
 from dataspace.errors import InputRejected, Unavailable
+from dataspace.home import Home
 from dataspace.rewind import Standing, stand_on_chain
-from dataspace.settings import SETTINGS_FILE, Home
+from dataspace.settings import SETTINGS_FILE
 from dataspace.store.upgrading import newest_revision
 
 _DATABASE_SETTING = re.compile(r"(?m)^\s*database\s*=.*\n?")

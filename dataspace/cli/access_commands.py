@@ -9,8 +9,8 @@ import typer
 from dataspace.access.permissions import Role
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
+from dataspace.home import Home
 from dataspace.moments import utc_text
-from dataspace.settings import Home
 
 app = typer.Typer(
     help="Who may use this node: keys, acts, what needs a second person.", no_args_is_help=True

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from dataspace.cli.shared import EXIT_ERROR, JsonOption, out, reported, say, show
 from dataspace.errors import InputRejected
-from dataspace.settings import Home
+from dataspace.home import Home
 from ledger.audit_state import AuditState
 
 app = typer.Typer(invoke_without_command=True)

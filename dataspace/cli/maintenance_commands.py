@@ -9,8 +9,8 @@ import typer
 
 from dataspace.cli.shared import EXIT_ERROR, HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.errors import InputRejected
+from dataspace.home import Home
 from dataspace.secret_files import node_passphrase, passphrase_in_file
-from dataspace.settings import Home
 
 app = typer.Typer()
 backup_app = typer.Typer(help="Back a node up while it runs, and verify backups.")

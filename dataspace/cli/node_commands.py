@@ -10,10 +10,11 @@ import typer
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.client import Client
 from dataspace.errors import InputRejected
+from dataspace.home import Home, create_home, free_port
 from dataspace.identity.keys import SigningAlgorithm
 from dataspace.sealing_suites import SealingSuite
 from dataspace.secret_files import node_passphrase
-from dataspace.settings import Home, ParticipantKind, create_home, free_port
+from dataspace.settings import ParticipantKind
 
 app = typer.Typer()
 

@@ -9,7 +9,7 @@ import typer
 
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.errors import InputRejected
-from dataspace.settings import Home
+from dataspace.home import Home
 
 app = typer.Typer()
 

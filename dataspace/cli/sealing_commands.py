@@ -11,9 +11,9 @@ import typer
 
 from dataspace.cli.shared import HOME, HomeOption, JsonOption, reported, say, show
 from dataspace.errors import InputRejected
+from dataspace.home import Home
 from dataspace.sealing_suites import SealingSuite
 from dataspace.secret_files import node_passphrase, passphrase_in_file
-from dataspace.settings import Home
 
 app = typer.Typer()
 

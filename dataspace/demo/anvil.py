@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 
 from dataspace.errors import InputRejected, Unavailable
-from dataspace.settings import free_port
+from dataspace.home import free_port
 
 START_S = 15.0
 

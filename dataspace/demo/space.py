@@ -22,12 +22,13 @@ from dataspace.client import Client
 from dataspace.demo.anvil import give_money
 from dataspace.demo.nursery import NodeProcess
 from dataspace.errors import Unavailable
+from dataspace.home import Home, create_home, free_port
 from dataspace.identity.did import did_of_url
 from dataspace.identity.keys import SigningAlgorithm
 from dataspace.outbound import outbound_client
 from dataspace.regulator import join_as_regulator
 from dataspace.sealing_suites import SealingSuite
-from dataspace.settings import Home, ParticipantKind, create_home, free_port
+from dataspace.settings import ParticipantKind
 from dataspace.tls import client_trust
 
 START_S = 60.0

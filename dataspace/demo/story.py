@@ -22,7 +22,8 @@ from dataspace.demo import truth
 from dataspace.demo.screen import Screen
 from dataspace.demo.space import LocalSpace, RunningNode
 from dataspace.errors import NodeError
-from dataspace.settings import Home, ParticipantKind
+from dataspace.home import Home
+from dataspace.settings import ParticipantKind
 from privacy.kinds import KINDS
 
 PURPOSE = "public-health-research"

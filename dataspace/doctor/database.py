@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Text, cast, func, literal_column, select, tab
 from dataspace.backups.databases import is_sqlite, schema_revision
 from dataspace.doctor.finding import Finding, Findings, error, ok, warning
 from dataspace.errors import InputRejected
+from dataspace.home import Home
 from dataspace.identity.tokens import credential_end
-from dataspace.settings import Home
 from dataspace.store.upgrading import newest_revision, revisions
 
 # What has been due for so long is stuck, or the node does not run.

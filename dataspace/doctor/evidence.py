@@ -10,7 +10,7 @@ from dataspace.backups.databases import StoredNodes
 from dataspace.doctor.finding import Finding, Findings, error, ok
 from dataspace.errors import InputRejected
 from dataspace.evidence import origin_of_url
-from dataspace.settings import Home
+from dataspace.home import Home
 from ledger.checkpoint import NoteSigner, NoteVerifier, verify_checkpoint
 from ledger.entry import open_entry
 from ledger.errors import LedgerError

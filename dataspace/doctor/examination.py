@@ -22,8 +22,8 @@ from dataspace.doctor.files import look_at_files, look_at_rows_and_files
 from dataspace.doctor.finding import Finding, Findings, error, ok, warning
 from dataspace.doctor.outside import is_running, look_at_sources, look_outside
 from dataspace.errors import SHOWN, InputRejected
+from dataspace.home import Home
 from dataspace.outbound import outbound_client
-from dataspace.settings import Home
 from dataspace.store.upgrading import newest_revision
 
 

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, text
 from dataspace.backups.making import LAST
 from dataspace.doctor.finding import Finding, Findings, error, ok, warning
 from dataspace.errors import InputRejected
+from dataspace.home import Home
 from dataspace.secret_files import read_secret
-from dataspace.settings import Home
 
 MEGABYTE = 1024 * 1024
 DAY_S = 86400.0

@@ -18,10 +18,10 @@ from connectors.source import open_source
 from dataspace.backups.databases import settings_in
 from dataspace.doctor.finding import Finding, Findings, error, ok, warning
 from dataspace.errors import NodeError, Unavailable
+from dataspace.home import Home
 from dataspace.identity.did import did_of_url, url_of_did
 from dataspace.outbound import UNREACHABLE, ask
 from dataspace.rewind import REMEDY, stand_on_chain
-from dataspace.settings import Home
 from dataspace.store.tables import DatasetRow
 from dataspace.versions import verify_schema
 

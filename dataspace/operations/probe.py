@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from dataspace.errors import InputRejected
-from dataspace.settings import Home
+from dataspace.home import Home
 
 TIMEOUT_S = 4.0
 

@@ -32,7 +32,8 @@ from contracts.evaluation import Facts, Request, decide
 from contracts.odrl import Offer
 from dataspace.client import Client
 from dataspace.demo.space import LocalSpace
-from dataspace.settings import ParticipantKind, free_port
+from dataspace.home import free_port
+from dataspace.settings import ParticipantKind
 
 # The dataset's description, request, agreement, verification, and the event that finalizes.
 REQUESTS_EACH = 5

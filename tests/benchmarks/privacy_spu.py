@@ -12,7 +12,7 @@ from ledger_figures import Figure, figure
 from privacy_sets import END_S, PURPOSE, publish, seconds, two_nodes, write_people
 
 from dataspace.demo.space import RunningNode
-from dataspace.settings import free_port
+from dataspace.home import free_port
 
 SPU = "spu==0.9.5"
 ALONE = """

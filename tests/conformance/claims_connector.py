@@ -22,12 +22,13 @@ from fastapi import APIRouter, FastAPI, Request
 from dataspace.claims import MEMBERSHIP
 from dataspace.claims.jwts import sign_jwt
 from dataspace.claims.messages import RequestStatus
+from dataspace.home import Home, create_home
 from dataspace.identity.did import did_of_url
 from dataspace.identity.keys import SigningAlgorithm
 from dataspace.identity.tokens import issue_credential
 from dataspace.node import Node
 from dataspace.peers import Peers
-from dataspace.settings import Home, ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 from dataspace.store.tables import AskedCredentialRow, ParticipantRow
 from dataspace.web.app import create_app
 from tests.conformance.claims_cases import ISSUING, VERIFIER

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from dataspace.home import free_port
 from dataspace.identity.did import did_of_url
-from dataspace.settings import free_port
 from tests.conformance.archives import HERE, fetch_archives
 from tests.conformance.claims_cases import (
     CASES,

@@ -26,11 +26,12 @@ from contracts.party import Party
 from dataspace.answer import Answer
 from dataspace.canonical import canonical_hash
 from dataspace.errors import Unauthenticated, Unavailable
+from dataspace.home import Home, create_home
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.peers import Peers, Visitor
 from dataspace.protocol import Behaviour
-from dataspace.settings import Home, ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 from dataspace.store.tables import AgreementRow, DatasetRow
 from dataspace.web.app import create_app
 from tests.conformance.cases import ABSENT, FORMAT, subjects

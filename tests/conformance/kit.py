@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from dataspace.settings import free_port
+from dataspace.home import free_port
 from tests.conformance.archives import HERE, Missing, fetch_archives, verify_java
 from tests.conformance.cases import expected_cases
 from tests.conformance.claims_kit import fetch_claims_archives, play_claims

@@ -15,9 +15,10 @@ from typing import Any, Self
 import httpx2
 
 from dataspace.client import Client
+from dataspace.home import Home, create_home, free_port
 from dataspace.identity.did import did_of_url
 from dataspace.regulator import join_as_regulator
-from dataspace.settings import Home, ParticipantKind, create_home, free_port
+from dataspace.settings import ParticipantKind
 from tests.faults import nursery
 from tests.faults.plan import CONSUMER, NODES, OPERATOR
 from tests.faults.proxy import Proxy

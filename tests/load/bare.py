@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 from starlette.requests import Request
 
-from dataspace.settings import free_port
+from dataspace.home import free_port
 
 CLIENTS = 4
 REQUESTS_S = 3.0

@@ -15,10 +15,11 @@ import pytest
 
 from dataspace.client import Client
 from dataspace.demo.space import LocalSpace, RunningNode
+from dataspace.home import Home
 from dataspace.identity.did import did_of_key
 from dataspace.identity.keys import SigningKey
 from dataspace.identity.tokens import Identity, issue_token
-from dataspace.settings import Home, ParticipantKind
+from dataspace.settings import ParticipantKind
 from privacy.kinds import KINDS
 from tests.servers_databases import postgresql
 

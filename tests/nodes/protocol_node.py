@@ -19,13 +19,14 @@ from contracts.odrl import Offer, agreement_from
 from contracts.transfer_strategy import PULL
 from dataspace.canonical import canonical_hash
 from dataspace.errors import Unauthenticated
+from dataspace.home import Home, create_home
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.peers import Peers, Visitor
 from dataspace.processes import Process
 from dataspace.protocol import Behaviour
 from dataspace.protocol.transfer_moves import STEP
-from dataspace.settings import Home, ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 from dataspace.store.tables import (
     AgreementRow,
     DatasetRow,

@@ -15,7 +15,8 @@ import httpx2
 
 from dataspace.client import Client
 from dataspace.demo.nursery import NodeProcess
-from dataspace.settings import Home, ParticipantKind, create_home, free_port
+from dataspace.home import Home, create_home, free_port
+from dataspace.settings import ParticipantKind
 
 START_S, STOP_S = 60.0, 20.0
 # What concerns one connection only; the body is passed on unpacked.

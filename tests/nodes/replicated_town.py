@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dataspace.demo.space import LocalSpace
-from dataspace.settings import Home, ParticipantKind
+from dataspace.home import Home
+from dataspace.settings import ParticipantKind
 from tests.servers_databases import Database, connect_postgresql
 
 from .command_line import dataspace

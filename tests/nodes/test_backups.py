@@ -12,7 +12,8 @@ import pytest
 
 from dataspace.client import ApiError
 from dataspace.demo.space import LocalSpace, RunningNode
-from dataspace.settings import Home, ParticipantKind
+from dataspace.home import Home
+from dataspace.settings import ParticipantKind
 from tests.nodes.command_line import dataspace
 from tests.nodes.conftest import PURPOSE, terms
 

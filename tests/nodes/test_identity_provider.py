@@ -17,8 +17,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from dataspace.access import oidc
+from dataspace.home import create_home
 from dataspace.node import Node
-from dataspace.settings import create_home
 from dataspace.web.app import create_app
 
 pytestmark = [

@@ -15,7 +15,7 @@ from connectors.vault_making import create_vault
 from dataspace.backups.databases import log_state, reading
 from dataspace.client import ApiError, Refused
 from dataspace.demo import truth
-from dataspace.settings import Home
+from dataspace.home import Home
 
 from .command_line import dataspace
 from .conftest import PURPOSE, RESIDENT_ID, ROOT, terms

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from dataspace.settings import free_port
+from dataspace.home import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"<!-- tour: (?P<where>[^>]+?) -->\n```sh\n(?P<commands>.*?)```", re.DOTALL)

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from dataspace.demo.space import RunningNode
-from dataspace.settings import create_home, free_port
+from dataspace.home import create_home, free_port
 from dataspace.tls import client_trust
 from tests.authority import Authority
 

@@ -21,7 +21,8 @@ import pytest
 from dataspace.auditing import AuditPolicy, audit_space
 from dataspace.client import ApiError
 from dataspace.demo.space import LocalSpace
-from dataspace.settings import Home, ParticipantKind
+from dataspace.home import Home
+from dataspace.settings import ParticipantKind
 from dataspace.tls import client_trust
 from tests.authority import Authority
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from contracts.odrl import Agreement
+from dataspace.home import create_home
 from dataspace.node import Node
-from dataspace.settings import create_home
 from dataspace.store.tables import AgreementRow
 
 NOW = datetime(2026, 11, 25, 8, tzinfo=UTC)

@@ -22,11 +22,12 @@ from sqlmodel import Session, select
 
 from contracts.odrl import Offer
 from dataspace.errors import Unavailable
+from dataspace.home import Home, create_home
 from dataspace.identity.did import Resolver
 from dataspace.node import Node
 from dataspace.peers import Visitor
 from dataspace.protocol import Behaviour
-from dataspace.settings import Home, ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 from dataspace.store.engine import Store
 from dataspace.store.tables import DatasetRow, NegotiationRow, ProcessRow
 from dataspace.web.app import create_app

@@ -25,9 +25,10 @@ from dataspace.access.permissions import RULES, Caller, Permission, Role, may
 from dataspace.access.principal import HOME
 from dataspace.access.trust import Trust
 from dataspace.evidence import Space, write_space
+from dataspace.home import create_home
 from dataspace.identity.tokens import Identity, issue_credential, issue_token
 from dataspace.node import Node
-from dataspace.settings import ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 from dataspace.store.tables import AccessKeyRow, ParticipantRow
 from dataspace.web.app import create_app
 from dataspace.web.declarations import Undeclared, declarations, describe_access

@@ -25,10 +25,10 @@ from dataspace.backups.manifest import (
 )
 from dataspace.backups.restoring import restore_backup, verify_backup
 from dataspace.errors import InputRejected
+from dataspace.home import Home, create_home
 from dataspace.identity.keys import SigningAlgorithm, SigningKey
 from dataspace.node import Node
 from dataspace.sealed_stream import CHUNK_BYTES, TAG_BYTES, OpeningReader, SealingWriter
-from dataspace.settings import Home, create_home
 from dataspace.store.tables import DatasetRow
 from ledger.entry import EntryType
 

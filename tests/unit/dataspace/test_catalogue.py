@@ -16,10 +16,11 @@ from dataspace import catalog, catalog_pages
 from dataspace.catalog import Datasets
 from dataspace.catalog_pages import MAX_CURSOR_LETTERS, Cursor, CursorSeal, Place
 from dataspace.errors import InputRejected, NotFound, ProtocolViolation
+from dataspace.home import create_home
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.publication import PolicyChange, Publication, make_offer
-from dataspace.settings import ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 from dataspace.store.tables import AgreementRow, DatasetRow
 
 from .zone_examples import make_known, operators_identity, zone_list

@@ -15,11 +15,11 @@ from contracts.odrl import Agreement
 from contracts.signature import sign_agreement
 from dataspace.cli.agreement_commands import app
 from dataspace.errors import InputRejected, Unavailable
+from dataspace.home import free_port
 from dataspace.identity.did import did_of_key, did_of_url
 from dataspace.identity.keys import SigningKey
 from dataspace.identity.tokens import Identity
 from dataspace.node import Node
-from dataspace.settings import free_port
 from dataspace.store.tables import AgreementRow, NegotiationRow
 
 from .agreement_examples import PEER, bureau, row

@@ -13,8 +13,8 @@ from dataspace.backups.making import make_backup
 from dataspace.doctor import outside
 from dataspace.doctor.examination import examine
 from dataspace.doctor.finding import Finding, Level
+from dataspace.home import Home, create_home
 from dataspace.node import Node
-from dataspace.settings import Home, create_home
 from dataspace.store.tables import DatasetRow
 from ledger.entry import EntryType
 

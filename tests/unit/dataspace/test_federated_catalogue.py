@@ -17,8 +17,9 @@ from dataspace.errors import ProtocolViolation
 from dataspace.federation.crawling import FORGET_AFTER_S
 from dataspace.federation.participants import Participant, parse_participants
 from dataspace.federation.searching import Search
+from dataspace.home import create_home
 from dataspace.node import Node
-from dataspace.settings import ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 
 BUREAU = Participant("did:web:bureau.example", ParticipantKind.GOVERNMENT, "Civil affairs")
 INSURER = Participant("did:web:insurer.example", ParticipantKind.ENTERPRISE, "Insurer")

@@ -17,6 +17,7 @@ from joserfc.jwk import OKPKey
 
 from contracts.jws import open_compact, sign_compact
 from dataspace.errors import InputRejected, NotFound, ProtocolViolation, Unauthenticated
+from dataspace.home import create_home
 from dataspace.identity.did import did_of_key
 from dataspace.identity.key_files import KeyFiles
 from dataspace.identity.key_states import NEXT, KeyAct, KeyState, next_state
@@ -31,7 +32,6 @@ from dataspace.identity.keys import (
 from dataspace.identity.tokens import Identity, issue_token, open_token
 from dataspace.keyring import RETIRE, USE, Keyring
 from dataspace.node import Node
-from dataspace.settings import create_home
 from dataspace.store.tables import Setting
 
 from .wired_nodes import WiredSpace, process_of, wired_space

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from dataspace.errors import Denied
+from dataspace.home import create_home
 from dataspace.identity.tokens import Member
 from dataspace.kinds import RIGHTS, Right, may, verify_right
 from dataspace.node import Node
 from dataspace.publication import Publication
-from dataspace.settings import ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 
 ROOT = Path(__file__).parents[3]
 COLUMNS = list(Right)

@@ -9,9 +9,9 @@ from sqlmodel import select
 
 from dataspace.errors import InputRejected
 from dataspace.evidence import LOG_VKEY
+from dataspace.home import create_home
 from dataspace.node import Node
 from dataspace.rotation import ROTATE
-from dataspace.settings import create_home
 from dataspace.store.tables import EntryRow, ProcessRow, Setting
 from ledger.entry import EntryType, open_entry
 

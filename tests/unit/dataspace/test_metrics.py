@@ -18,12 +18,13 @@ from sqlmodel import select
 from dataspace.computing.running import COMPLETED
 from dataspace.errors import InputRejected
 from dataspace.evidence import ANCHOR
+from dataspace.home import create_home, free_port
 from dataspace.node import Node
 from dataspace.operations.condition import Unready
 from dataspace.operations.metrics import Metrics, peer_label
 from dataspace.operations.scraping import ScrapePort
 from dataspace.operations.standing import MAX_PEERS, OTHERS, clause_kind, read_standing
-from dataspace.settings import ParticipantKind, Settings, create_home, free_port
+from dataspace.settings import ParticipantKind, Settings
 from dataspace.store.tables import (
     AgreementRow,
     ComputationRow,

@@ -15,12 +15,12 @@ from contracts.odrl import Agreement
 from contracts.signature import sign_agreement
 from dataspace.cli.agreement_commands import app
 from dataspace.errors import ProtocolViolation
+from dataspace.home import create_home
 from dataspace.identity.did import Use, _keys_of_document, _second_keys_of_document
 from dataspace.keyring import RETIRE
 from dataspace.keyring import USE as USE_FIRST
 from dataspace.node import Node
 from dataspace.post_quantum import NEXT_FILE, SECOND_KEY_FILE, USE, SecondKeys
-from dataspace.settings import create_home
 from dataspace.store.tables import NegotiationRow
 
 from .agreement_examples import row

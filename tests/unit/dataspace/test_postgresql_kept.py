@@ -16,8 +16,8 @@ from dataspace.backups.restoring import restore_backup, verify_backup
 from dataspace.doctor.examination import examine
 from dataspace.doctor.finding import Level
 from dataspace.errors import InputRejected, Unavailable
+from dataspace.home import Home, create_home
 from dataspace.node import Node
-from dataspace.settings import Home, create_home
 from dataspace.store.engine import Store
 from dataspace.store.tables import ZoneListRow
 from dataspace.store.upgrading import revisions

@@ -16,9 +16,9 @@ from dataspace.catalog import Datasets, conditions_of
 from dataspace.classes import Confirmation
 from dataspace.description import formats_of
 from dataspace.errors import InputRejected
+from dataspace.home import create_home
 from dataspace.node import Node
 from dataspace.publication import PolicyChange, Publication
-from dataspace.settings import create_home
 from dataspace.store.tables import DatasetRow, DatasetVersionRow
 
 ROWS = """resident_id,street,cell,born,condition,cents

@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dataspace import log_recovery
 from dataspace.errors import InputRejected, Unavailable
+from dataspace.home import Home, create_home
 from dataspace.log_recovery import recover_log
 from dataspace.node import Node
 from dataspace.rewind import Head, Verdict, decide
-from dataspace.settings import Home, create_home
 from dataspace.store.log_store import SqlNodeStore
 from dataspace.web.halted import _may
 from ledger.checkpoint import Checkpoint, NoteSigner, sign_note

@@ -13,12 +13,12 @@ from sqlmodel import select
 from dataspace import secret_files
 from dataspace.computing.spools import result_name
 from dataspace.errors import InputRejected
+from dataspace.home import Home, create_home
 from dataspace.node import Node
 from dataspace.protocol.rows_in import RowsIn, Sending
 from dataspace.sealed_rows import RowSealing, is_sealed_file, pieces
 from dataspace.sealed_stream import CHUNK_BYTES
 from dataspace.sealing_homes import seal_home
-from dataspace.settings import Home, create_home
 from dataspace.store.tables import ComputationRow, TransferRow
 from tests.nodes.command_line import dataspace
 

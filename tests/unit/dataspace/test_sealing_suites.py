@@ -15,12 +15,12 @@ from dataspace import secret_files
 from dataspace.cli.node_commands import app as node_app
 from dataspace.cli.sealing_commands import app
 from dataspace.errors import InputRejected
+from dataspace.home import create_home
 from dataspace.identity.keys import SigningAlgorithm, SigningKey
 from dataspace.sealed_rows import RowSealing, pieces, sealing_suite_of_file
 from dataspace.sealed_stream import CHUNK_BYTES
 from dataspace.sealing_suites import SealingSuite, Sm4Gcm, derived_key
 from dataspace.secret_files import BEGINNINGS, read_secret, write_secret
-from dataspace.settings import create_home
 
 AES, SM4 = SealingSuite.AES, SealingSuite.SM4
 ROOT = bytes(range(32))

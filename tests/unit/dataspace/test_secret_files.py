@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from dataspace.errors import InputRejected
+from dataspace.home import create_home
 from dataspace.secret_files import SEALED, read_secret, write_secret
-from dataspace.settings import create_home
 
 SECRET = "a secret that must not be found"
 

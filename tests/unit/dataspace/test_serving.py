@@ -13,8 +13,8 @@ import uvicorn
 
 from dataspace.draining import DrainingServer
 from dataspace.errors import InputRejected
+from dataspace.home import Home, create_home
 from dataspace.serving import serving_alone
-from dataspace.settings import Home, create_home
 
 HOLD = """
 import sys, pathlib

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dataspace.errors import InputRejected
-from dataspace.settings import Home, create_home
+from dataspace.home import Home, create_home
 
 VALUES = {
     "name": 'Bureau "民政"',

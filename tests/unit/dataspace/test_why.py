@@ -16,6 +16,7 @@ from contracts.transfer_strategy import PULL, PUSH
 from dataspace.cli import app
 from dataspace.computing import running
 from dataspace.errors import NotFound
+from dataspace.home import create_home
 from dataspace.node import Node
 from dataspace.operations import wait_words
 from dataspace.operations.explaining import (
@@ -32,7 +33,7 @@ from dataspace.operations.explaining import (
 )
 from dataspace.operations.wait_words import KINDS, On
 from dataspace.operations.why import why
-from dataspace.settings import ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 from dataspace.store.tables import NegotiationRow, ProcessRow
 
 NOW = 1_000_000.0

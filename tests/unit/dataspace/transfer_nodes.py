@@ -26,11 +26,12 @@ from contracts.transfer_strategy import (
 from dataspace.answer import Answer
 from dataspace.canonical import canonical_hash
 from dataspace.errors import Unavailable
+from dataspace.home import create_home
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.peers import Peers, Visitor
 from dataspace.protocol import Behaviour
-from dataspace.settings import ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 from dataspace.store.tables import AgreementRow, DatasetRow, TransferRow
 from dataspace.web.app import create_app
 

@@ -13,13 +13,14 @@ import httpx2
 from fastapi.testclient import TestClient
 
 from dataspace.evidence import Space, write_space
+from dataspace.home import create_home
 from dataspace.identity.did import Resolver
 from dataspace.identity.keys import SigningAlgorithm
 from dataspace.identity.tokens import issue_token
 from dataspace.membership import apply_for_membership
 from dataspace.node import Node
 from dataspace.processes import Process
-from dataspace.settings import ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 from dataspace.store.tables import ParticipantRow, Setting
 from dataspace.web.app import create_app
 

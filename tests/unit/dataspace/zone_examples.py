@@ -15,11 +15,12 @@ from fastapi.testclient import TestClient
 from dataspace.answer import Answer
 from dataspace.errors import Unavailable
 from dataspace.evidence import Space, write_space
+from dataspace.home import create_home
 from dataspace.identity.tokens import Identity, Member
 from dataspace.membership import Application
 from dataspace.node import Node
 from dataspace.peers import Peers, Visitor
-from dataspace.settings import ParticipantKind, create_home
+from dataspace.settings import ParticipantKind
 from dataspace.store.tables import Setting
 from dataspace.web.app import create_app
 from dataspace.zones.documents import ZoneList, sign_list

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx2
 import pytest
 
-from dataspace.settings import free_port
+from dataspace.home import free_port
 from tests.faults.proxy import Proxy
 from tests.faults.requests import Fate, Fates, Mishap
 
