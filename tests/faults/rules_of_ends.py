@@ -50,7 +50,11 @@ def failed_processes(scene: Scene) -> Iterator[Finding]:
 
 def _explained(scene: Scene, picture: Picture, process: Row) -> bool:
     """Whether a message came too late for a process that has since ended on both sides: each may
-    end it while the other's word is on its way."""
+    end it while the other's word is on its way. Or a run failed that says why, as an order whose
+    time was over before everything was back."""
+    if process["kind"] == "run-computation":
+        runs = [row for row in picture.computations if row["id"] == process["subject"]]
+        return any(row["status"] == "FAILED" and row["reason"] for row in runs)
     rows = [*picture.negotiations, *picture.transfers]
     about = next((row for row in rows if row["pid"] == process["subject"]), None)
     if process["kind"] != "deliver" or about is None or about["state"] != "TERMINATED":

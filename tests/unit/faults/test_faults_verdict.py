@@ -322,3 +322,10 @@ def test_what_waits_for_a_person_is_explained_by_it(calm: Scene) -> None:
     assert rules(waits).isdisjoint({"unexplained", "unfinished", "sides-differ"})
     idle = {waits.pictures[CONSUMER].negotiations[0]["pid"]: {**said, "on": "nobody"}}
     assert "unexplained" in rules(changed(waits, CONSUMER, explained=idle))
+
+
+def test_a_run_that_failed_and_says_why_is_no_finding(calm: Scene) -> None:
+    late = {"state": "failed", "kind": "run-computation", "subject": "c1", "last_error": "late"}
+    assert "process-failed" in rules(changed(calm, "insurer", processes=[late]))
+    told = with_row(calm, "insurer", "computations", 0, status="FAILED", reason="order: expired")
+    assert "process-failed" not in rules(changed(told, "insurer", processes=[late]))
