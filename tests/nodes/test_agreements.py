@@ -248,7 +248,8 @@ def test_an_owner_does_all_of_it_on_the_command_line(
     assert dataspace("agreement", "deed", agreement, "--out", file, *at).returncode == 0
     verified = dataspace("agreement", "verify", file, "--online", "--local")
     assert verified.returncode == 0, verified.stderr
-    assert verified.stdout.count("which its DID document lists now") == 2
+    # Each side has signed with two keys.
+    assert verified.stdout.count("which its DID document lists now") == 4
     renewed = dataspace("agreement", "renew", agreement, *at)
     assert renewed.returncode == 0, renewed.stderr
     assert shown(city.consumer, renewed.stdout.strip())["renews"] == agreement
