@@ -306,6 +306,7 @@ class Node:
         if self.replicas.others():
             self.running.follow()
             self.zones.follow()
+            self.standings.follow()
 
     def _schedule_join(self, tx: Session, *, after_s: float = 0.0) -> None:
         # In a lane: each replica schedules it at its start, and an invitation is good for once.

@@ -83,6 +83,9 @@ class MemberStandings:
         self._known: Mapping[str, tuple[StatusEntry, ...]] = {}
         self._tried_at: dict[str, float] = {}
         self._lock = threading.Lock()
+        # What `follow` has read, which only one thread calls: texts by list, expiries by member.
+        self._followed: dict[str, str] = {}
+        self._followed_until: dict[str, float] = {}
 
     def handlers(self) -> dict[str, Handler]:
         return {LOOK: Handler(self._look, pool=Pool.PEERS)}
@@ -101,12 +104,38 @@ class MemberStandings:
         self._known = {row.did: parse_status(row.entries) for row in known if row.expires_at > now}
         for row in lists if space is not None else ():
             assert space is not None
-            try:
-                kept = read_kept_status_list(row.text, url=row.url, operator=space.operator)
-            except ProtocolViolation as err:
-                log.warning("a kept status list cannot be read", url=row.url, error=str(err))
-                continue
-            self._held = {**self._held, row.url: Held(kept, 0.0)}
+            self._take_up(row, operator=space.operator, fetched_at=0.0)
+
+    def follow(self) -> None:
+        """Take up what other replicas have learned since: newer lists, and where the status of
+        members is read whom only they have met."""
+        with self._node.store.look() as tx:
+            lists, space = tx.exec(select(StatusListRow)).all(), read_space(tx)
+            named = select(KnownStatusRow.did, KnownStatusRow.expires_at)
+            until = dict(tx.exec(named).all())
+            news = {did for did, at in until.items() if self._followed_until.get(did) != at}
+            known = tx.exec(select(KnownStatusRow)).all() if news else ()
+        if news:
+            told = {row.did: parse_status(row.entries) for row in known if row.did in news}
+            with self._lock:
+                self._known = {**self._known, **told}
+        self._followed_until = until
+        for row in lists if space is not None else ():
+            assert space is not None
+            if self._followed.get(row.url) != row.text:
+                self._followed[row.url] = row.text
+                self._take_up(row, operator=space.operator, fetched_at=time.time())
+
+    def _take_up(self, row: StatusListRow, *, operator: str, fetched_at: float) -> None:
+        """Hold a list that was kept, unless a newer one is held."""
+        try:
+            kept = read_kept_status_list(row.text, url=row.url, operator=operator)
+        except ProtocolViolation as err:
+            log.warning("a kept status list cannot be read", url=row.url, error=str(err))
+            return
+        held = self._held.get(row.url)
+        if held is None or held.document.issued_at < kept.issued_at:
+            self._held = {**self._held, row.url: Held(kept, fetched_at)}
 
     # ---- decisions --------------------------------------------------------------------------
 

@@ -210,6 +210,26 @@ def test_lists_are_kept_for_the_nodes_next_life(
     assert "revoked" in refusal.sentence
 
 
+def test_a_replica_takes_up_what_another_has_learned_of_members_and_lists(
+    space: WiredSpace, provider: Node, consumer: Node
+) -> None:
+    other = Node(provider.home)
+    other.standings.begin()
+    space.ask(consumer, provider)
+    other.standings.follow()
+    assert other.standings.refusal(consumer.did) is None
+    change(space, StandingAct.REVOKE, consumer)
+    provider.standings.refresh()
+    # Nobody but the first has met the member, and nobody but it has the list.
+    assert other.standings.refusal(consumer.did) is None
+    other.standings.follow()
+    refusal = other.standings.refusal(consumer.did)
+    other.http.close()
+    other.store.close()
+    assert refusal is not None
+    assert "revoked" in refusal.sentence
+
+
 def test_a_credential_of_an_earlier_version_counts_until_it_ends(
     space: WiredSpace, provider: Node, consumer: Node
 ) -> None:

@@ -22,7 +22,7 @@ from dataspace.membership import Application
 from dataspace.node import Node
 from dataspace.processes import Process
 from dataspace.settings import ParticipantKind
-from dataspace.store.tables import DatasetRow, ProcessRow
+from dataspace.store.tables import DatasetRow, ProcessRow, ZoneListRow
 from dataspace.zones.documents import (
     LIST_LIMIT_BYTES,
     LIST_TYPE,
@@ -361,6 +361,24 @@ def test_a_list_outlives_a_restart_and_is_asked_for_again_at_once(town: Town, pa
     later = look(again)
     assert again.zones_of(OTHER, policy, datetime.now(UTC)) == (park,)
     assert 0 < later.after_s <= 60
+
+
+def test_a_replica_takes_up_the_list_that_another_fetched_and_none_that_is_older(
+    town: Town, park: str
+) -> None:
+    policy, operator = offer(clause("eq", park)), town.operator.identity
+    town.member.zones.heed(policy)
+    other = ZoneLists(town.member, town.member.operators_zones)
+    other.begin()
+    town.member.zones.keep(park, zone_list(operator, park, OTHER, serial=99))
+    assert other.zones_of(OTHER, policy, datetime.now(UTC)) == ()
+    other.follow()
+    assert other.zones_of(OTHER, policy, datetime.now(UTC)) == (park,)
+    older = zone_list(operator, park, serial=98)
+    with town.member.store.transaction() as tx:
+        tx.merge(ZoneListRow(zone=park, text=older))
+    other.follow()
+    assert other.zones_of(OTHER, policy, datetime.now(UTC)) == (park,)
 
 
 def test_lists_are_fetched_for_what_is_offered_and_while_the_operator_is_away_tried_again(
