@@ -198,7 +198,7 @@ def _write(
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(target)
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
@@ -345,7 +345,8 @@ def _remember(home: Home, made: Made) -> None:
     fresh.replace(path)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

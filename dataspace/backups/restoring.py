@@ -26,7 +26,7 @@ from dataspace.backups.databases import (
     restore_postgresql,
     schema_revision,
 )
-from dataspace.backups.making import DUMP, NODE_DATABASE
+from dataspace.backups.making import DUMP, NODE_DATABASE, sync_directory
 from dataspace.backups.manifest import Manifest
 from dataspace.errors import InputRejected, Unavailable
 from dataspace.home import Home
@@ -84,7 +84,7 @@ def restore_backup(
         if target.exists():
             target.rmdir()
         work.rename(target)
-        _sync(target.parent)
+        sync_directory(target.parent)
     home = Home(target)
     return Restored(home, manifest, _standing(home))
 
@@ -194,14 +194,6 @@ def _standing(home: Home) -> Standing | None:
 
 def _ignore(_: bytes | None) -> None:
     """Nothing is kept in the first reading."""
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def told_database(url: str) -> str:
