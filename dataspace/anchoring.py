@@ -68,7 +68,10 @@ class Anchoring:
             if space is None:
                 raise Unavailable("this node has not joined a space yet, so it cannot anchor")
             size = self._evidence.size_in(tx)
-        registry = self._chain.open(space.rpc_url, space.contract)
+        with self._chain.open(space.rpc_url, space.contract) as registry:
+            return self._anchor_at(registry, size)
+
+    def _anchor_at(self, registry: Registry, size: int) -> Later | None:
         self._verify_not_rewound(registry, size)
         with self._store.transaction() as tx:
             sent = select(CheckpointRow).where(

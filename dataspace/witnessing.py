@@ -181,8 +181,8 @@ class Witnessing:
             space = read_space(tx)
         if space is None:
             raise Unavailable("this node has not joined its space yet")
-        registry = self._chain.open(space.rpc_url, space.contract)
-        registered = {one.origin: one for one in registry.logs()}
+        with self._chain.open(space.rpc_url, space.contract) as registry:
+            registered = {one.origin: one for one in registry.logs()}
         found = registered.get(origin)
         if found is None or found.revoked:
             raise Unavailable(f"the log {origin} is not registered on the chain")

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import requests
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_typing import HexStr
@@ -89,6 +90,9 @@ class Registry:
     transactions at that price, which free-gas consortium chains want (0); otherwise EIP-1559.
     `poa` accepts the longer header of proof-of-authority chains. An https endpoint is known by the
     authorities in the PEM file `ca`, else by those that come with `requests`.
+
+    It keeps a connection. Whoever opens registries again and again closes each, by a `with` block:
+    what is left is closed when its garbage is collected, which may be a hundred later.
     """
 
     def __init__(
@@ -104,8 +108,15 @@ class Registry:
         self.address = to_checksum_address(address)
         self._account = None if private_key is None else _account(private_key)
         self._gas_price = gas_price
-        self._web3 = _connect(rpc_url, poa, ca)
+        self._session = requests.Session()
+        self._web3 = _connect(rpc_url, poa, ca, self._session)
         self._contract: Any = self._web3.eth.contract(address=self.address, abi=load_artefact().abi)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
 
     @classmethod
     def deploy(
@@ -363,7 +374,7 @@ _BlockValidation = FormattingMiddlewareBuilder.build(
 )
 
 
-def _connect(rpc_url: str, poa: bool, ca: Path | None) -> Web3:
+def _connect(rpc_url: str, poa: bool, ca: Path | None, session: requests.Session) -> Web3:
     asked: dict[str, Any] = {"timeout": (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)}
     if ca is not None:
         asked["verify"] = str(ca.expanduser())
@@ -371,6 +382,7 @@ def _connect(rpc_url: str, poa: bool, ca: Path | None) -> Web3:
         HTTPProvider(
             rpc_url,
             request_kwargs=asked,
+            session=session,
             # When to try again is the caller's business: a process with a due time.
             exception_retry_configuration=None,
         )

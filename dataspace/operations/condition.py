@@ -167,7 +167,8 @@ class Condition:
                 space = read_space(tx)
             if space is None:
                 return
-            self._node.chain_access.open(space.rpc_url, space.contract).head()
+            with self._node.chain_access.open(space.rpc_url, space.contract) as registry:
+                registry.head()
         except (LedgerError, NodeError) as err:
             self._saw_chain(reachable=False, why=str(err))
         except Exception as err:  # whatever a library makes of a wrong answer, the watch goes on
