@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
@@ -39,7 +39,8 @@ from dataspace.web import (
     transfers,
     zones,
 )
-from dataspace.web.declarations import describe_access
+from dataspace.web.access import Declaration
+from dataspace.web.declarations import declarations, describe_access
 from dataspace.web.guests import Door
 from dataspace.web.halted import Halted
 from dataspace.web.headers import SecurityHeaders
@@ -79,6 +80,55 @@ class _Application(FastAPI):
         )
 
 
+ROUTERS = (
+    protocol.well_known,
+    protocol.router,
+    catalogue.router,
+    catalogue.owner_router,
+    federation.router,
+    compute.router,
+    replica.router,
+    tlog.router,
+    operator.router,
+    members.router,
+    members.owner_router,
+    management.router,
+    administration.router,
+    progress.router,
+    policies.router,
+    negotiations.router,
+    agreements.router,
+    agreements.peer_router,
+    transfers.router,
+    returns.router,
+    data.router,
+    consents.router,
+    people.router,
+    person_pages.router,
+    zones.router,
+    zones.owner_router,
+    claims.router,
+    claims.owner_router,
+    operations.router,
+)
+
+
+# By the routers, which live as long as the process does.
+_known: dict[tuple[int, ...], Mapping[tuple[str, str], Declaration]] = {}
+
+
+def _declared(routers: Sequence[APIRouter]) -> Mapping[tuple[str, str], Declaration]:
+    """What the routes of these routers declare. Every application of a process has the same, and to
+    find out takes as long as all else that is made here."""
+    key = tuple(map(id, routers))
+    if key not in _known:
+        app = FastAPI()
+        for router in routers:
+            app.include_router(router)
+        _known[key] = declarations(app)
+    return _known[key]
+
+
 def create_app(node: Node) -> FastAPI:
     """The application over `node`, which starts and stops with it."""
 
@@ -105,38 +155,8 @@ def create_app(node: Node) -> FastAPI:
     problems.install(app)
     app.add_middleware(Halted, rewind=node.rewind, refuse=problems.refusal)
     app.add_middleware(Limits, settings=node.home.settings, refuse=problems.refusal)
-    for router in (
-        protocol.well_known,
-        protocol.router,
-        catalogue.router,
-        catalogue.owner_router,
-        federation.router,
-        compute.router,
-        replica.router,
-        tlog.router,
-        operator.router,
-        members.router,
-        members.owner_router,
-        management.router,
-        administration.router,
-        progress.router,
-        policies.router,
-        negotiations.router,
-        agreements.router,
-        agreements.peer_router,
-        transfers.router,
-        returns.router,
-        data.router,
-        consents.router,
-        people.router,
-        person_pages.router,
-        zones.router,
-        zones.owner_router,
-        claims.router,
-        claims.owner_router,
-        operations.router,
-    ):
+    for router in ROUTERS:
         app.include_router(router)
 
-    describe_access(app)
+    describe_access(app, _declared(ROUTERS))
     return app

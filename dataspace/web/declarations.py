@@ -118,10 +118,9 @@ PROTOCOL_ERROR: Mapping[str, Any] = MappingProxyType(
 )
 
 
-def describe_access(app: FastAPI) -> None:
+def describe_access(app: FastAPI, declared: Mapping[tuple[str, str], Declaration]) -> None:
     """Have the OpenAPI document say of every route whom it is for, what it needs, and how it
-    refuses. Raises Undeclared for a route that says nothing."""
-    declared = declarations(app)
+    refuses."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
