@@ -37,6 +37,8 @@ from dataspace.outbound import UNREACHABLE, ask
 from dataspace.store.engine import Store
 from dataspace.store.tables import ReceivedRow, ReplayRow, Setting
 
+# How often a request that was answered 401 is sent again, each time with a token of its own.
+FRESH_TOKENS = 2
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 TIMEOUT_S = 20.0
 JOINING_S = 10.0
@@ -122,12 +124,14 @@ class Peers:
         """One request to the participant `to`, with a token for it. Raises Unavailable when the
         peer cannot be reached or answers 429 or 5xx; any other answer is returned.
 
-        A 401 is asked about once more with a fresh token: a gateway that repeats a request repeats
-        its token too, and the answer to that is what arrives here. Every request between
-        participants may be repeated.
+        A 401 is asked about with a fresh token: a gateway that repeats a request repeats its token
+        too, and the answer to that is what arrives here. Every request between participants may be
+        repeated.
         """
         answer = self._send(method, url, to, body, headers, timeout_s)
-        if answer.status == 401:
+        for _ in range(FRESH_TOKENS):
+            if answer.status != 401:
+                break
             answer = self._send(method, url, to, body, headers, timeout_s)
         return answer
 

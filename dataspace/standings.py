@@ -148,11 +148,12 @@ class MemberStandings:
 
     def refusal(self, did: str) -> Denied | None:
         """Why a use by `did` must not be permitted at this moment, for what is decided while `did`
-        is not at the door. Nothing is fetched."""
+        is not at the door. Nothing is fetched. Raises Unavailable where nobody can know: what waits
+        for it waits until the operator is back, or until a clock that was wrong is set right."""
         for entry in self._known.get(did, ()):
             held = self._held.get(entry.list_url)
             if held is None or held.document.expires_at <= time.time():
-                return Denied(_unknown(held), remedy=_LATER, clause="membership.unknown")
+                raise Unavailable(_unknown(held), remedy=_LATER)
             try:
                 _verify(did, entry, held.document)
             except Denied as err:
