@@ -52,6 +52,8 @@ def _explained(scene: Scene, picture: Picture, process: Row) -> bool:
     """Whether a message came too late for a process that has since ended on both sides: each may
     end it while the other's word is on its way. Or a run failed that says why, as an order whose
     time was over before everything was back."""
+    if process["kind"] == "hand-out-signatures":
+        return _ended_without_them(scene, picture, process["subject"])
     if process["kind"] == "run-computation":
         runs = [row for row in picture.computations if row["id"] == process["subject"]]
         return any(row["status"] == "FAILED" and row["reason"] for row in runs)
@@ -62,6 +64,19 @@ def _explained(scene: Scene, picture: Picture, process: Row) -> bool:
     peer = scene.by_did(about["peer"])
     theirs = counterpart([*peer.negotiations, *peer.transfers], about) if peer else None
     return theirs is None or theirs["state"] == "TERMINATED"
+
+
+def _ended_without_them(scene: Scene, picture: Picture, computation: str) -> bool:
+    """Whether a provider's part failed, saying why, that the signatures were to be handed to."""
+    orders = {row["order_h"] for row in picture.computations if row["id"] == computation}
+    others = [
+        row
+        for other in scene.pictures.values()
+        if other is not picture
+        for row in other.computations
+        if row["order_h"] in orders
+    ]
+    return any(row["status"] == "FAILED" and row["reason"] for row in others)
 
 
 def sides_agree(scene: Scene) -> Iterator[Finding]:

@@ -329,3 +329,10 @@ def test_a_run_that_failed_and_says_why_is_no_finding(calm: Scene) -> None:
     assert "process-failed" in rules(changed(calm, "insurer", processes=[late]))
     told = with_row(calm, "insurer", "computations", 0, status="FAILED", reason="order: expired")
     assert "process-failed" not in rules(changed(told, "insurer", processes=[late]))
+
+
+def test_signatures_that_a_failed_part_takes_no_more_are_no_finding(calm: Scene) -> None:
+    left = {"state": "failed", "kind": "hand-out-signatures", "subject": "c1", "last_error": "no"}
+    assert "process-failed" in rules(changed(calm, CONSUMER, processes=[left]))
+    told = with_row(calm, "insurer", "computations", 0, status="FAILED", reason="it was restarted")
+    assert "process-failed" not in rules(changed(told, CONSUMER, processes=[left]))
