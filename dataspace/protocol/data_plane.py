@@ -23,8 +23,8 @@ from contracts.transfer import TransferState
 from contracts.transfer_strategy import PULL, PUSH
 from dataspace.errors import Denied, NotFound, Superseded, Unauthenticated, Unavailable
 from dataspace.identity.tokens import Member
-from dataspace.outbound import within
 from dataspace.leases import LEASE_S
+from dataspace.outbound import within
 from dataspace.processes import FIRST_RETRY_S, Handler, Later, Pool, Process
 from dataspace.protocol.rows_in import Delivery, RowsIn, Sending
 from dataspace.protocol.rows_moving import Moving, Received
