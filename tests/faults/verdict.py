@@ -44,4 +44,6 @@ def unfinished(scene: Scene) -> list[Finding]:
         *ends.open_processes(scene),
         *ends.open_work(scene),
         *evidence.unanchored(scene),
+        # A spool goes a moment after the commit that ends its computation.
+        *owners.leftovers(scene),
     ]
