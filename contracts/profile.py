@@ -209,7 +209,7 @@ DESCRIPTIONS: Final = (
     "invalid",
     "duplicates",
 )
-MESSAGE_TERMS: Final = ("order", "purpose", "signature")
+MESSAGE_TERMS: Final = ("order", "purpose", "signature", "postQuantumSignature")
 # ODRL's terms that our policies use and the protocol's context leaves out.
 _ODRL_OPERANDS: Final = (Operand.PURPOSE, Operand.COUNT, Operand.DATE_TIME, Operand.SPATIAL)
 _ODRL_DUTIES: Final = ("remedy", "consequence")

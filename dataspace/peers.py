@@ -19,7 +19,7 @@ from sqlmodel import Session
 from dataspace.answer import Answer
 from dataspace.errors import ProtocolViolation, TokenSpent, Unauthenticated, Unavailable
 from dataspace.evidence import read_space
-from dataspace.identity.did import Resolver, url_of_did
+from dataspace.identity.did import Resolver, SecondKeys, url_of_did
 from dataspace.identity.tokens import (
     CLOCK_SKEW_S,
     TOKEN_LIFETIME_S,
@@ -97,6 +97,11 @@ class Peers:
     def url_of(self, did: str) -> str:
         """Base URL of the node with this DID."""
         return url_of_did(did, local=self._local)
+
+    def second_keys_of(self, did: str) -> SecondKeys:
+        """The post-quantum keys of a member that was just at the door, without fetching anything.
+        Raises Unavailable where its document is not at hand."""
+        return self.resolver.known_second_keys(did)
 
     def callback_of(self, did: str, address: str) -> str:
         """A peer's callbackAddress, if it is on the peer's own node. Raises ProtocolViolation.

@@ -88,7 +88,7 @@ class Agreements:
         first, second = message.signature, message.post_quantum_signature
         if first is not None:
             verify_agreement_signature(first, agreement, signer, resolver.known_key)
-        keys = resolver.known_second_keys(signer)
+        keys = self._node.peers.second_keys_of(signer)
         if second is not None:
             if first is None:
                 raise ProtocolViolation("a post-quantum signature stands beside the first one only")

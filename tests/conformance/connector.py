@@ -27,6 +27,7 @@ from dataspace.answer import Answer
 from dataspace.canonical import canonical_hash
 from dataspace.errors import Unauthenticated, Unavailable
 from dataspace.home import Home, create_home
+from dataspace.identity.did import NO_SECOND_KEYS, SecondKeys
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.peers import Peers, Visitor
@@ -56,6 +57,10 @@ class KitPeers(Peers):
             raise Unauthenticated("this is not the kit's token")
         member = Member(did=KIT, kind=ParticipantKind.ENTERPRISE, name="conformance kit")
         return Visitor(member, None)
+
+    def second_keys_of(self, did: str) -> SecondKeys:
+        # It serves no DID document, and so lists none.
+        return NO_SECOND_KEYS
 
     def url_of(self, did: str) -> str:
         # The kit says in every case where it is, so that this address is never called.

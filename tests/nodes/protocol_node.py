@@ -20,6 +20,7 @@ from contracts.transfer_strategy import PULL
 from dataspace.canonical import canonical_hash
 from dataspace.errors import Unauthenticated
 from dataspace.home import Home, create_home
+from dataspace.identity.did import NO_SECOND_KEYS, SecondKeys
 from dataspace.identity.tokens import Member
 from dataspace.node import Node
 from dataspace.peers import Peers, Visitor
@@ -80,6 +81,9 @@ class OnePeer(Peers):
         if authorization != TOKEN:
             raise Unauthenticated("this is not the peer's token")
         return Visitor(Member(did=PEER, kind=ParticipantKind.ENTERPRISE, name="peer"), None)
+
+    def second_keys_of(self, did: str) -> SecondKeys:
+        return NO_SECOND_KEYS
 
 
 @dataclass
