@@ -34,6 +34,9 @@ from dataspace.sealing_suites import SealingSuite
 from dataspace.secret_files import read_secret, write_secret
 from dataspace.settings import SETTINGS_FILE, load_settings, validated
 
+# As applications take them.
+INVITATION_LETTERS = (16, 128)
+
 
 class Home:
     """A node's directory. Opening one that was never initialised says what to run."""
@@ -140,6 +143,7 @@ class Home:
         return read_secret(path) if path.exists() else None
 
     def keep_invitation(self, code: str) -> None:
+        _verify_invitation(code)
         write_secret(self._invitation_path, code)
 
     def forget_invitation(self) -> None:
@@ -156,6 +160,8 @@ def create_home(
 ) -> Home:
     """Make a node's home with fresh keys, its own of this algorithm, sealed with `sealing` where
     the environment has a passphrase. Refuses a directory that already is one."""
+    if invitation is not None:
+        _verify_invitation(invitation)
     path = path.expanduser().resolve()
     if (path / SETTINGS_FILE).exists():
         raise InputRejected(
@@ -211,3 +217,13 @@ def _load_ed25519(path: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise InputRejected(f"{path.name} is not an Ed25519 key", remedy="restore it from backup")
     return key
+
+
+def _verify_invitation(code: str) -> None:
+    """Raises InputRejected for what no operator gives out, without quoting it."""
+    least, most = INVITATION_LETTERS
+    if not least <= len(code) <= most:
+        raise InputRejected(
+            f"invitation: expected {least} to {most} letters, got {len(code)}",
+            remedy="give the code whole, as dataspace invite printed it",
+        )

@@ -94,3 +94,10 @@ def test_broken_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "node.toml").write_text("name = [", encoding="utf-8")
     with pytest.raises(InputRejected, match="not valid TOML"):
         Home(tmp_path)
+
+
+def test_an_invitation_that_is_none_is_refused_before_a_home_is_made(tmp_path: Path) -> None:
+    with pytest.raises(InputRejected, match="16 to 128 letters, got 5") as refused:
+        create_home(tmp_path / "home", {"name": "A", "kind": "enterprise"}, invitation="wrong")
+    assert "wrong" not in str(refused.value)
+    assert not (tmp_path / "home").exists()
