@@ -23,6 +23,7 @@ from connectors.vault import Vault
 from connectors.vault_consents import VaultConsents
 from dataspace.errors import Unavailable
 from dataspace.processes import Handler, Process, schedule
+from dataspace.store.engine import only_notes
 from dataspace.store.tables import ProcessRow
 from ledger.entry import EntryType
 
@@ -94,6 +95,7 @@ class ConsentEvidence:
     ) -> None:
         payload = {"in": _place(source), "type": type_.value, "recipients": list(recipients)}
         with self._node.store.transaction() as tx:
+            only_notes(tx)
             schedule(tx, TELL, receipt_id, payload, after_s=ENDED_S, give_up_after_s=GIVE_UP_S)
 
     def _done(self, receipt_id: str, change: Callable[[], Result]) -> Result:
@@ -142,6 +144,8 @@ class ConsentEvidence:
                 if happened or drop:
                     row.state, row.lease_until, row.leased_by = "done", 0.0, ""
                     tx.add(row)
+            if not told:
+                only_notes(tx)
 
 
 def _happened(type_: EntryType, state: ReceiptState) -> bool:

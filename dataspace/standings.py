@@ -134,7 +134,8 @@ class MemberStandings:
             log.warning("a kept status list cannot be read", url=row.url, error=str(err))
             return
         held = self._held.get(row.url)
-        if held is None or held.document.issued_at < kept.issued_at:
+        # Two lists may be of one second; then the one that was kept last is the newer.
+        if held is None or held.document.issued_at <= kept.issued_at:
             self._held = {**self._held, row.url: Held(kept, fetched_at)}
 
     # ---- decisions --------------------------------------------------------------------------

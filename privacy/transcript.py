@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from privacy.errors import InputRejected, PrivacyError, ProtocolViolation
+from privacy.errors import InputRejected, ProtocolViolation
 from privacy.role import Outcome, Progress, Receive, Role, Send, Steps, receive, send
 
 NONCE_BYTES = 16
@@ -41,7 +41,7 @@ DIGEST_HEX = re.compile(r"[0-9a-f]{64}")
 SIGNATURE = "transcript/signature"
 
 Sign: TypeAlias = Callable[[bytes], bytes]
-Verify: TypeAlias = Callable[[str, bytes, bytes], None]
+Verify: TypeAlias = Callable[[str, bytes, bytes], bool]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -177,9 +177,8 @@ def transcribed(
 ) -> Steps[Transcribed]:
     """Run `role` with its frames in envelopes, then agree on the transcript and sign it.
 
-    `verify(party, digest, signature)` returns None or raises; it should need no network, since any
-    failure in it is taken as a signature that does not hold. Everyone's clock, keys and randomness
-    are the caller's. Without `hand_out` the collector ends when it holds every signature, and its
+    `verify(party, digest, signature)` tells whether the signature holds; what it raises is no
+    answer, and ends this as it is. Everyone's clock, keys and randomness are the caller's. Without `hand_out` the collector ends when it holds every signature, and its
     caller sends them (`encode_signatures`) once it has stored what it holds: whoever dies in
     between has lost nothing. `keep` is called at any other party before its signature leaves it:
     the collector may end the run well with that, and so this party must be able to as well, in a
@@ -367,9 +366,5 @@ def _parse_signatures(payload: bytes, parties: tuple[str, ...], sender: str) -> 
 
 
 def _verify_signature(party: str, digest: bytes, signature: bytes, verify: Verify) -> None:
-    try:
-        verify(party, digest, signature)
-    except PrivacyError:
-        raise
-    except Exception as err:
-        raise ProtocolViolation(f"the signature of {party} under the transcript fails") from err
+    if not verify(party, digest, signature):
+        raise ProtocolViolation(f"the signature of {party} under the transcript fails")

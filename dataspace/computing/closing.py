@@ -16,17 +16,19 @@ consumer either hands the signatures out or says that the computation has ended.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from dataspace.computing.inbox import Chunk, content_digest
-from dataspace.computing.sessions import Session
+from dataspace.computing.sessions import FIRST_WAIT_S, LONGEST_WAIT_S, Session
+from dataspace.errors import ProtocolViolation, Unavailable
 from dataspace.processes import GIVE_UP_S
 from privacy.kinds import CONSUMER
 from privacy.role import Outcome
 from privacy.spool import Spool
-from privacy.transcript import SIGNATURES, Signed
+from privacy.transcript import SIGNATURES, Signed, Verify
 
 SIGNED_FILE, SIGNATURES_FILE = "signed", "signatures"
 SIGNATURES_S = GIVE_UP_S
@@ -93,6 +95,34 @@ def put_back(run: Session, spool: Spool, kept: SignedRun) -> None:
     if bundle is not None:
         digest = content_digest(bundle)
         run.inbox.put(Chunk(CONSUMER, kept.taken, 0, 1, SIGNATURES, digest, bundle, run.attempt))
+
+
+def patient(
+    check: Callable[[str, bytes, bytes], None], find: Callable[[], Session | None]
+) -> Verify:
+    """Whether a signature holds, by `check`, which raises ProtocolViolation where it does not.
+
+    A signer whose keys cannot be had at the moment, as in the first seconds of a node's life, has
+    signed no worse for it: it is asked again until the run that `find` gives has its deadline or is
+    closed. Then what `check` raised, or the reason of the close, comes through.
+    """
+
+    def verify(party: str, digest: bytes, signature: bytes) -> bool:
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                check(party, digest, signature)
+                return True
+            except ProtocolViolation:
+                return False
+            except Unavailable:
+                run = find()
+                if run is None or time.monotonic() + wait_s > run.deadline:
+                    raise
+            run.inbox.pause(wait_s)
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+    return verify
 
 
 def _keeping_signatures(spool: Spool, taken: int) -> Callable[[Chunk], None]:

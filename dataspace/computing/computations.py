@@ -335,11 +335,12 @@ class Computations:
         end: Transcribed | Exception,
         excluded: int | None,
     ) -> bool:
-        """Put down the end of our role; False where the computation had ended before."""
+        """Put down the end of our role; False where the computation had ended before without a
+        result. One that has completed did so by an earlier call, of whose commit no word came."""
         with self._node.store.transaction() as tx:
             row = tx.get_one(ComputationRow, computation_id)
             if row.status in TERMINAL or row.replica != self._node.replicas.name:
-                return False
+                return row.status == COMPLETED
             if isinstance(end, Transcribed):
                 report = dict(end.outcome.report)
                 row.report = report if excluded is None else report | {"excluded": excluded}

@@ -24,6 +24,7 @@ from dataspace.canonical import canonical_hash
 from dataspace.computing.closing import (
     SignedRun,
     keep_signed,
+    patient,
     put_back,
     signed_run,
 )
@@ -35,7 +36,7 @@ from dataspace.computing.sessions import MAX_ATTEMPTS, Course, Drive
 from dataspace.computing.sessions import Session as Run
 from dataspace.computing.spools import Spools
 from dataspace.computing.spu_engine import SpuEngine, SpuPlace
-from dataspace.errors import Unavailable
+from dataspace.errors import SessionClosed, Unavailable
 from dataspace.identity.addresses import verify_address
 from dataspace.operations.tracing import about, recording, span
 from dataspace.processes import Handler, Later, Process, hasten, is_kept, schedule
@@ -195,7 +196,12 @@ class Running:
         node = self._node
         with node.store.transaction() as tx:
             row = tx.get_one(ComputationRow, process.subject)
-            if row.status in TERMINAL or node.sessions.find(row.id) is not None:
+            run_here = node.sessions.find(row.id)
+            over = row.status in TERMINAL
+            if over and run_here is None and row.replica in ("", node.replicas.name):
+                # It ended before it was begun again, and so no session removes its files.
+                self.spools.discard(row.id)
+            if over or run_here is not None:
                 return None
             if row.status == RUNNING and row.replica not in ("", node.replicas.name):
                 return None
@@ -250,6 +256,8 @@ class Running:
         if row is not None and row.status not in TERMINAL:
             self._node.computations.end(tx, row, FAILED, error, remedy="order it again")
             self._node.computations.terminate_transfers(tx, row.id, error)
+            # What an earlier life has left of it goes once this is stored.
+            schedule(tx, RUN, row.id)
 
     def _key_of(self, kid: str) -> Any:
         return self._node.key_of(kid)
@@ -279,7 +287,7 @@ class Running:
             with self._node.store.transaction() as tx:
                 kept = tx.get_one(ComputationRow, row.id)
                 if kept.replica != self._node.replicas.name:
-                    raise Unavailable("another replica goes on with the computation")
+                    raise SessionClosed("another replica goes on with the computation")
                 kept.attempt = attempt
                 tx.add(kept)
 
@@ -287,8 +295,11 @@ class Running:
 
     def _verify(self, order: ComputationOrder) -> Verify:
         dids = {part.role: part.did for part in order.participants}
-        return lambda party, digest, signature: self._node.verify_signature(
-            dids[party], digest, signature
+        return patient(
+            lambda party, digest, signature: self._node.verify_signature(
+                dids[party], digest, signature
+            ),
+            lambda: self._node.sessions.find(order.id),
         )
 
     def _role(self, row: ComputationRow, order: ComputationOrder, reading: Reading | None) -> Drive:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -129,7 +130,7 @@ class Sessions:
         # Orders that are suspended, whether or not their session is open yet.
         self._held: set[str] = set()
         self.budget = Budget(MAX_NODE_BUFFERED_BYTES)
-        self._stopping = False
+        self._stopping = threading.Event()
 
     def find(self, order_id: str) -> Session | None:
         with self._lock:
@@ -241,7 +242,7 @@ class Sessions:
     def close(self) -> None:
         """End all sessions without an end: they go on, or have failed, at the next start."""
         with self._lock:
-            self._stopping = True
+            self._stopping.set()
             running = [one for one in self._sessions.values() if not one.ended]
         for session in running:
             session.inbox.close(Unavailable("the node is stopping"))
@@ -267,18 +268,38 @@ class Sessions:
                 break
             session = self._successor(session)
             try:
-                course.restarted(session.attempt)
+                self._stored(session, partial(course.restarted, session.attempt))
             except Exception as err:  # a session that cannot be kept ends here
                 end, session.ended = err, True
                 break
         with self._lock:
             self._held.discard(session.order_id)
-        if self._stopping and not isinstance(end, Transcribed):
+        if self._stopping.is_set() and not isinstance(end, Transcribed):
             return
         try:
-            course.finish(end)
+            self._stored(session, partial(course.finish, end))
+        except Unavailable:  # the node stops; what is RUNNING goes on, or has failed, at its start
+            return
         except Exception:  # nobody is left to raise to; the row stays RUNNING and says so at start
             log.exception("a session's end could not be stored", order=session.order_id)
+
+    def _stored(self, session: Session, store: Callable[[], None]) -> None:
+        """Do `store`, again and again while the database is away: nobody else would, and the
+        computation would stay open until the next start. Raises Unavailable once the node stops."""
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                return store()
+            except Unavailable as err:
+                if wait_s == FIRST_WAIT_S:
+                    log.warning(
+                        "what became of a session cannot be stored yet",
+                        order=session.order_id,
+                        error=err.sentence,
+                    )
+                if self._stopping.wait(wait_s):
+                    raise
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     def _play(self, session: Session, course: Course) -> Transcribed | Exception:
         end: Transcribed | Exception = SessionClosed("its thread was ended")

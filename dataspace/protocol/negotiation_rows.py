@@ -157,7 +157,12 @@ def needs_person(row: NegotiationRow) -> str | None:
     if row.waiting is not None:
         return "here"
     requested = requested_terms(row)
-    asked = row.role == Party.CONSUMER.value and state is NegotiationState.REQUESTED
+    # Not before the provider has it: until then nobody there can see that it waits.
+    asked = (
+        row.role == Party.CONSUMER.value
+        and state is NegotiationState.REQUESTED
+        and row.peer_pid is not None
+    )
     unasked = row.role == Party.PROVIDER.value and state is NegotiationState.OFFERED
     if (asked and requested and approval_required(requested)) or (unasked and requested is None):
         return "peer"

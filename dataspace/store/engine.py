@@ -186,7 +186,8 @@ class Store:
 
     def _accompany(self, session: Session) -> None:
         store, companion = _companion.get() or (None, None)
-        if store is self and companion is not None and _changes(session):
+        noted = session.info.pop(_NOTE, False)
+        if store is self and companion is not None and _changes(session) and not noted:
             companion(session)
 
     @contextmanager
@@ -253,6 +254,13 @@ def _changes(session: Session) -> bool:
 
 
 _CHANGED = "changed"
+_NOTE = "note"
+
+
+def only_notes(tx: Session) -> None:
+    """What this transaction writes is a note of ours about work under way, and not what somebody
+    asked for: no companion goes with it."""
+    tx.info[_NOTE] = True
 
 
 @event.listens_for(Session, "after_flush")

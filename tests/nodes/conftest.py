@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from dataspace.client import Client
+from dataspace.client import ENDED, Client
 from dataspace.demo.space import LocalSpace, RunningNode
 from dataspace.home import Home
 from dataspace.identity.did import did_of_key
@@ -47,6 +47,13 @@ class City:
     @property
     def consumer(self) -> Client:
         return self.node("institute").client
+
+    def ended_at(self, name: str, computation: str) -> dict[str, Any]:
+        """A computation as a participant has it once its own part has ended: the consumer may have
+        the result before the others have its signature."""
+        return self.node(name).client.poll(
+            f"/api/computations/{computation}", lambda one: one["status"] in ENDED, 60.0
+        )
 
     def compute(self, kind: str, datasets: list[str], **options: Any) -> Any:
         asked = {"purpose": PURPOSE, "timeout_s": 120.0, **options}

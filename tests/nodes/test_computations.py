@@ -77,7 +77,7 @@ def test_every_participant_signs_the_same_transcript(city: City) -> None:
     result = city.compute("private-sum/1", ["health", "contracts"])
     assert set(result.signatures) == {"left", "right", "consumer"}
     for name in ("health-trust", "insurer"):
-        seen = city.node(name).client.call("GET", f"/api/computations/{result.id}")
+        seen = city.ended_at(name, result.id)
         assert seen["transcript_sha256"] == result.transcript_sha256
         assert seen["signatures"] == result.signatures
         assert seen["order_sha256"] == result.order_sha256
@@ -85,8 +85,8 @@ def test_every_participant_signs_the_same_transcript(city: City) -> None:
 
 def test_providers_are_shown_no_result(city: City) -> None:
     result = city.compute("private-sum/1", ["health", "contracts"])
-    right = city.node("insurer").client.call("GET", f"/api/computations/{result.id}")
-    left = city.node("health-trust").client.call("GET", f"/api/computations/{result.id}")
+    right = city.ended_at("insurer", result.id)
+    left = city.ended_at("health-trust", result.id)
     assert right["value"] is None
     # The left party learns how many people are shared: it applies the minimum cohort.
     assert left["value"] == {"count": result.value["count"]}

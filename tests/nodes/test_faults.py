@@ -136,6 +136,7 @@ def test_a_provider_killed_while_it_computes_ends_the_run_on_both_sides(
         city.consumer.compute("psi/1", [agreement], purpose="marketing", own=(big, "person"))
 
 
+@pytest.mark.slow
 def test_a_database_older_than_its_anchors_signs_nothing_and_says_so(
     city: City, tmp_path: Path
 ) -> None:
@@ -169,6 +170,7 @@ def test_after_all_that_the_logs_are_consistent(city: City) -> None:
     assert audited.returncode == 0, audited.stdout + audited.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["civil-affairs", "institute"])
 def test_whoever_is_killed_while_sets_are_compared_goes_on_at_the_last_finished_bucket(
     city: City, tmp_path: Path, victim: str

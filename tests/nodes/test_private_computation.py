@@ -32,7 +32,7 @@ def test_the_consumer_learns_which_of_its_own_are_known(city: City, kind: str) -
 def test_with_psi_both_the_provider_learns_the_same_and_with_psi_only_how_many(city: City) -> None:
     for kind, keys in (("psi-both/1", {"count", "identifiers"}), ("psi/2", {"count"})):
         result = city.compute(kind, ["residents"], own=own(city, "contracts"))
-        seen = city.node("civil-affairs").client.call("GET", f"/api/computations/{result.id}")
+        seen = city.ended_at("civil-affairs", result.id)
         assert set(seen["value"]) == keys
         assert seen["value"]["count"] == result.value["count"]
 
@@ -44,8 +44,7 @@ def test_a_cached_set_answers_again_without_being_read_again(city: City) -> None
     cache = city.node("civil-affairs").home.path / "cache"
     assert len([path for path in cache.iterdir() if any(path.iterdir())]) == 1
     # The provider has no masked set to send any more, one point of 33 bytes for each of its people.
-    provider = city.node("civil-affairs").client
-    moved = provider.call("GET", f"/api/computations/{again.id}")["progress"]["sent_bytes"]
+    moved = city.ended_at("civil-affairs", again.id)["progress"]["sent_bytes"]
     assert moved < 33 * len(people(city, "residents"))
 
 

@@ -39,7 +39,7 @@ from .protocol_node import (
     transfer_messages,
 )
 
-MUTATIONS_EACH = 16
+MUTATIONS_EACH = 10
 ROLES = ("PROVIDER", "CONSUMER")
 SchemaFaults = Callable[[str, object], list[str]]
 # How a refusal begins of a message that has the right form and comes at the right moment, but names

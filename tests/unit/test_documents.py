@@ -17,7 +17,7 @@ _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 
 
 def anchor(heading: str) -> str:
-    """A heading as GitHub names its place: letters, digits, dashes, underscores; spaces are dashes."""
+    """A heading as GitHub names its place: letters, digits, _ and -; spaces are dashes."""
     shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").replace("*", "")
     return re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
 
@@ -51,7 +51,8 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 def test_a_link_to_what_is_not_there_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "# A page · 页\n```sh\n# no heading\n```\n[here](#a-page--页) [gone](#no-heading) [x](other.md)\n",
+        "# A page · 页\n```sh\n# no heading\n```\n"
+        "[here](#a-page--页) [gone](#no-heading) [x](other.md)\n",
         encoding="utf-8",
     )
     assert broken(page) == ["#no-heading", "other.md"]

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from dataspace.answer import Answer
-from dataspace.computing.closing import SIGNATURES_S, keep_signed, put_back, signed_run
+from dataspace.computing.closing import SIGNATURES_S, keep_signed, patient, put_back, signed_run
 from dataspace.computing.inbox import Chunk, content_digest
 from dataspace.computing.sessions import Course, Session, Sessions
 from dataspace.computing.spools import DirectorySpool
+from dataspace.errors import ProtocolViolation as Refused
 from dataspace.errors import Unavailable
 from privacy.errors import ProtocolViolation
 from privacy.kinds import CONSUMER
@@ -29,7 +30,7 @@ BUNDLE = encode_signatures({CONSUMER: b"theirs", "sender": b"mine"})
 
 def verify(party: str, digest: bytes, signature: bytes) -> None:
     if (party, digest, signature) != (CONSUMER, b"d" * 32, b"theirs"):
-        raise ValueError("it is not theirs")
+        raise Refused("it is not theirs")
 
 
 def frame(body: bytes = BUNDLE, **changes: Any) -> Chunk:
@@ -81,7 +82,9 @@ Begin = Callable[..., tuple[Sessions, threading.Event, list[Any]]]
 def begin(spool: DirectorySpool) -> Iterator[Begin]:
     opened: list[Sessions] = []
 
-    def begin(wire: Wire) -> tuple[Sessions, threading.Event, list[Any]]:
+    def begin(
+        wire: Wire, check: Callable[[str, bytes, bytes], None] = verify
+    ) -> tuple[Sessions, threading.Event, list[Any]]:
         sessions, run = Sessions(wire), session()  # type: ignore[arg-type]
         over, ends = threading.Event(), list[Any]()
         kept = signed_run(spool, 2)
@@ -92,8 +95,9 @@ def begin(spool: DirectorySpool) -> Iterator[Begin]:
             ends.append(end)
             over.set()
 
+        holds = patient(check, lambda: sessions.find(ORDER))
         course = Course(
-            lambda: closing(kept.signed, me="sender", collector=CONSUMER, verify=verify), finish
+            lambda: closing(kept.signed, me="sender", collector=CONSUMER, verify=holds), finish
         )
         sessions.open(run, course)
         opened.append(sessions)
@@ -156,6 +160,37 @@ def test_signatures_that_do_not_hold_end_the_run(begin: Begin) -> None:
     )
     assert over.wait(SOON_S)
     assert isinstance(ends[0], ProtocolViolation)
+
+
+def test_a_signer_whose_keys_cannot_be_had_at_the_moment_is_asked_again(begin: Begin) -> None:
+    tries = iter([Unavailable("its document cannot be fetched"), Unavailable("a moment ago"), None])
+
+    def check(party: str, digest: bytes, signature: bytes) -> None:
+        trouble = next(tries)
+        if trouble is not None:
+            raise trouble
+        verify(party, digest, signature)
+
+    sessions, over, ends = begin(Wire(204), check)
+    sessions.receive(ORDER, PEER, frame())
+    assert over.wait(SOON_S)
+    assert ends[0].signatures == {CONSUMER: b"theirs", "sender": b"mine"}
+
+
+def test_who_waits_for_the_keys_of_a_signer_ends_for_the_reason_it_is_told(begin: Begin) -> None:
+    asked = threading.Event()
+
+    def check(party: str, digest: bytes, signature: bytes) -> None:
+        asked.set()
+        raise Unavailable("its document cannot be fetched")
+
+    sessions, over, ends = begin(Wire(204), check)
+    sessions.receive(ORDER, PEER, frame())
+    assert asked.wait(SOON_S)
+    reason = Unavailable("it was cancelled by a participant")
+    sessions.cancel(ORDER, reason)
+    assert over.wait(SOON_S)
+    assert ends == [reason]
 
 
 @pytest.mark.parametrize("changes", [{"sequence": TAKEN + 1}, {"name": "points"}, {"of": 2}])

@@ -36,7 +36,7 @@ PERSON = {
 COMMON = 12
 MOST_COMMITS = 200
 # All of them take minutes: `./run killed`.
-STRIDE = 1 if os.environ.get("DATASPACE_EVERY_COMMIT") else 4
+STRIDE = 1 if os.environ.get("DATASPACE_EVERY_COMMIT") else 12
 
 
 @pytest.fixture

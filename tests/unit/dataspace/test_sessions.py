@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,9 @@ class Played:
         self.begun: list[int] = []
         self.ends: list[object] = []
         self.over = threading.Event()
+        # How many more times the database does not take what is to be stored.
+        self.away = 0
+        self.tried = threading.Event()
         self._waits = threading.Semaphore(0)
         one = Session(
             ORDER,
@@ -53,16 +57,27 @@ class Played:
             deadline=time.monotonic() + SOON_S,
             **{"resumable": True, **changes},
         )
-        self.sessions.open(one, Course(self._role, self._finish, self.begun.append))  # type: ignore[arg-type]
+        self.sessions.open(one, Course(self._role, self._finish, self._restarted))  # type: ignore[arg-type]
 
     def _role(self) -> Generator[Any, Any, object]:
         yield Send("right", "points", b"abc")
         self._waits.release()
         return (yield Receive("right", "points", 100))
 
+    def _restarted(self, attempt: int) -> None:
+        self._stored()
+        self.begun.append(attempt)
+
     def _finish(self, end: object) -> None:
+        self._stored()
         self.ends.append(end)
         self.over.set()
+
+    def _stored(self) -> None:
+        self.tried.set()
+        if self.away > 0:
+            self.away -= 1
+            raise Unavailable("the node's database is busy or away")
 
     def wait_until_it_waits(self) -> None:
         assert self._waits.acquire(timeout=SOON_S)
@@ -155,6 +170,42 @@ def test_who_meets_a_later_attempt_begins_one_later_still() -> None:
     played.wait_until_it_waits()
     assert wire.sent == [("/attempts/2", ""), ("/attempts/3", ""), ("/0/0", "3")]
     played.sessions.close()
+
+
+def test_an_end_is_stored_once_the_database_is_back(played: Played) -> None:
+    played.wait_until_it_waits()
+    played.away = 3
+    with structlog.testing.capture_logs() as logged:
+        played.frame(1)
+        assert played.over.wait(SOON_S)
+    assert played.ends == [b"abc"]
+    assert [one["log_level"] for one in logged] == ["warning"]
+    assert "exc_info" not in logged[0]
+    assert "Traceback" not in caplog.text
+
+
+def test_an_attempt_that_begins_while_the_database_is_away_is_no_end(played: Played) -> None:
+    played.wait_until_it_waits()
+    played.away = 3
+    played.rejoin(2)
+    played.wait_until_it_waits()
+    assert played.begun == [2]
+    played.frame(2)
+    assert played.over.wait(SOON_S)
+    assert played.ends == [b"abc"]
+
+
+def test_a_node_that_stops_waits_for_no_database(played: Played) -> None:
+    played.wait_until_it_waits()
+    played.away = 10**9
+    played.frame(1)
+    assert played.tried.wait(SOON_S)
+    played.sessions.close()
+    name = f"session-{ORDER[:8]}-left"
+    for thread in [one for one in threading.enumerate() if one.name == name]:
+        thread.join(SOON_S)
+        assert not thread.is_alive()
+    assert played.ends == []
 
 
 def test_a_node_that_stops_leaves_its_sessions_without_an_end(played: Played) -> None:
