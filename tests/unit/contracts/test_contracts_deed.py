@@ -138,7 +138,8 @@ def test_a_deed_signed_twice_by_one_party_is_refused() -> None:
 def test_one_signature_or_three_are_no_deed() -> None:
     for parties in ([PROVIDER], [PROVIDER, CONSUMER, CONSUMER], [PROVIDER, CONSUMER] * 3):
         deed = make_deed([signed(did) for did in parties], key_of)
-        with pytest.raises(ProtocolViolation, match=r"two to four signatures|one signature of each"):
+        reason = r"two to four signatures|one signature of each"
+        with pytest.raises(ProtocolViolation, match=reason):
             open_deed(written(deed))
 
 
