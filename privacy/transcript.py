@@ -178,14 +178,14 @@ def transcribed(
     """Run `role` with its frames in envelopes, then agree on the transcript and sign it.
 
     `verify(party, digest, signature)` tells whether the signature holds; what it raises is no
-    answer, and ends this as it is. Everyone's clock, keys and randomness are the caller's. Without `hand_out` the collector ends when it holds every signature, and its
-    caller sends them (`encode_signatures`) once it has stored what it holds: whoever dies in
-    between has lost nothing. `keep` is called at any other party before its signature leaves it:
-    the collector may end the run well with that, and so this party must be able to as well, in a
-    later life too (`closing`). Where the outcome names those who took part, they are the parties
-    that sign. Raises what `role` raises, InputRejected for names that do not fit, and
-    ProtocolViolation, naming the frame or the party, where two accounts differ. `role` is closed
-    when this ends, however it ends.
+    answer, and ends this as it is. Everyone's clock, keys and randomness are the caller's. Without
+    `hand_out` the collector ends when it holds every signature, and its caller sends them
+    (`encode_signatures`) once it has stored what it holds: whoever dies in between has lost
+    nothing. `keep` is called at any other party before its signature leaves it: the collector may
+    end the run well with that, and so this party must be able to as well, in a later life too
+    (`closing`). Where the outcome names those who took part, they are the parties that sign. Raises
+    what `role` raises, InputRejected for names that do not fit, and ProtocolViolation, naming the
+    frame or the party, where two accounts differ. `role` is closed when this ends, however it ends.
     """
     recorder = _Recorder(me)
     try:
