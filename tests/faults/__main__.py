@@ -35,9 +35,17 @@ from tests.faults.verdict import judge, unfinished
 # A round begins when no more operations than these are under way, or after a while.
 MAX_UNDER_WAY = 12
 ROUND_S = 25.0
-# When nothing breaks any more, everything comes to its end within this.
+# When nothing breaks any more, everything comes to its end within this, what the owners wait for
+# and what the nodes do together; whoever still waits then is a finding.
 SETTLE_S = 240.0
+SETTLE_SHORT_S = 180.0
+# The nodes get at least this after the owners, whose threads end within a request of theirs.
+LEAST_SETTLE_S = 60.0
+LEAVE_S = 30.0
 LOOK_S = 1.0
+# How often it is told what is still awaited.
+TELL_S = 30.0
+TOLD = 5
 SHOWN = 40
 
 
@@ -180,9 +188,10 @@ def _run(
         proxy.active = "proxy" in options.only
         try:
             _storm(options, seed, space, load, strikes, told)
-            findings = _calm(space, load, strikes, data, options.defects)
-        except TimeoutError as err:
-            findings = [Finding("not-back", "", str(err))]
+            settle_s = SETTLE_SHORT_S if options.short else SETTLE_S
+            findings = _calm(space, load, strikes, data, options.defects, settle_s)
+        except (TimeoutError, SQLAlchemyError, ChainUnavailable, ApiError) as err:
+            findings = [Finding("not-back", "", f"{type(err).__name__}: {err}")]
             findings += [Finding("harness", "", trouble) for trouble in strikes.trouble]
         told.kills, told.operations = strikes.kills, len(load.asked)
         told.faults = {str(kind): number for kind, number in sorted(strikes.done.items())}
@@ -227,17 +236,26 @@ def _storm(
 
 
 def _calm(
-    space: FaultySpace, load: Load, strikes: Strikes, data: city.Data, defects: list[str]
+    space: FaultySpace,
+    load: Load,
+    strikes: Strikes,
+    data: city.Data,
+    defects: list[str],
+    settle_s: float,
 ) -> list[Finding]:
     """Everything is mended; what has begun comes to its end; then the verdict."""
     space.proxy.active = False
     strikes.mend_everything()
     space.all_back()
     print("everything is back; waiting for what is under way", flush=True)
-    hanging = load.wait(SETTLE_S)
+    until = time.monotonic() + settle_s
+    while (hanging := load.wait(min(TELL_S, until - time.monotonic()))) and (
+        time.monotonic() < until
+    ):
+        _tell_awaited(hanging)
     load.give_up()
-    load.wait(30.0)
-    scene = _settled(space, load, strikes, data)
+    load.wait(LEAVE_S)
+    scene = _settled(space, load, strikes, data, max(until, time.monotonic() + LEAST_SETTLE_S))
     findings = judge(scene)
     for defect in defects:
         findings += _planted(space, scene, data, defect)
@@ -262,8 +280,10 @@ def _planted(space: FaultySpace, scene: Scene, data: city.Data, defect: str) -> 
     return found
 
 
-def _settled(space: FaultySpace, load: Load, strikes: Strikes, data: city.Data) -> Scene:
-    until = time.monotonic() + SETTLE_S
+def _settled(
+    space: FaultySpace, load: Load, strikes: Strikes, data: city.Data, until: float
+) -> Scene:
+    told_at = time.monotonic()
     while True:
         try:
             struck = frozenset(strikes.done)
@@ -271,10 +291,18 @@ def _settled(space: FaultySpace, load: Load, strikes: Strikes, data: city.Data) 
             open_ = unfinished(scene)
             if not open_ or time.monotonic() > until:
                 return scene
+            if time.monotonic() - told_at > TELL_S:
+                told_at = time.monotonic()
+                _tell_awaited([f"{one.rule} at {one.node}: {one.sentence}" for one in open_])
         except (SQLAlchemyError, ChainUnavailable, ApiError):
             if time.monotonic() > until:
                 raise
         time.sleep(LOOK_S)
+
+
+def _tell_awaited(names: list[str]) -> None:
+    more = f", and {len(names) - TOLD} more" if len(names) > TOLD else ""
+    print(f"still awaited: {'; '.join(names[:TOLD])}{more}", flush=True)
 
 
 def _pictures(space: FaultySpace, data: city.Data) -> dict[str, Picture]:
@@ -289,7 +317,10 @@ def _pictures(space: FaultySpace, data: city.Data) -> dict[str, Picture]:
 
 
 def _audited(space: FaultySpace) -> list[Finding]:
-    report = audit_space(*space.chain(), (), space.regulator, policy=AuditPolicy())
+    try:
+        report = audit_space(*space.chain(), (), space.regulator, policy=AuditPolicy())
+    except (ChainUnavailable, ApiError) as err:
+        return [Finding("audit", "", f"it cannot be made: {type(err).__name__}: {err}")]
     return [Finding("audit", one.origin, f"{one.code}: {one.sentence}") for one in report.findings]
 
 

@@ -51,7 +51,10 @@ class Load:
 
     def begin(self, operation: Operation) -> None:
         thread = threading.Thread(
-            target=self._run, args=(operation,), name=f"operation {operation.number}", daemon=True
+            target=self._run,
+            args=(operation,),
+            name=f"operation {operation.number}, {operation.work} with {operation.provider}",
+            daemon=True,
         )
         self._threads.append(thread)
         thread.start()
