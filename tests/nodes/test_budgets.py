@@ -51,6 +51,7 @@ def target_of(people: list[tuple[str, int]]) -> int:
     return min(cents for cents, persons in paid.items() if persons == 1 and cents >= 50_000)
 
 
+@pytest.mark.slow
 def test_two_questions_that_differ_in_one_person_tell_little_and_a_third_is_refused(
     city: City,
 ) -> None:

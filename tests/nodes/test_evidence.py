@@ -307,6 +307,7 @@ def test_a_dataset_without_consents_takes_none(city: City) -> None:
         city.node("insurer").client.call("POST", "/api/datasets/contracts/consents/x/withdrawal")
 
 
+@pytest.mark.slow
 def test_a_second_audit_reads_only_what_is_new_and_reports_for_people(
     city: City, tmp_path: Path
 ) -> None:

@@ -199,6 +199,7 @@ def dripping_server() -> Iterator[str]:
     listener.close()
 
 
+@pytest.mark.slow
 def test_documents_that_drip_do_not_take_the_node_away_from_others(
     city: City, http: httpx2.Client
 ) -> None:

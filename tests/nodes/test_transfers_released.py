@@ -107,6 +107,7 @@ def delivered(city: City, pid: str, least: int) -> dict[str, Any]:
     return city.consumer.poll(path, lambda one: len(one["deliveries"]) >= least, SOON_S)
 
 
+@pytest.mark.slow
 def test_a_return_delivers_when_it_is_due_until_it_ends_and_an_auditor_agrees(
     city: City, tmp_path: Path
 ) -> None:

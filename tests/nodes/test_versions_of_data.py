@@ -13,6 +13,7 @@ from .rows_that_leave import begin, ended, offer, theirs
 from .test_faults import run_audit
 
 
+@pytest.mark.slow
 def test_a_computation_of_data_that_have_changed_is_refused_by_the_clause_that_names_their_version(
     city: City, tmp_path: Path
 ) -> None:

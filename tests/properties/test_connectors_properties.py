@@ -115,7 +115,7 @@ def soiled(draw: st.DrawFn, number: str, name: str = "resident-id/1") -> str:
     return text
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_spellings_of_one_day_or_name_are_equal(data: st.DataObject) -> None:
     day = data.draw(st.dates(date(1850, 1, 1), date(2099, 12, 31)))
@@ -143,7 +143,7 @@ def test_dirt_never_changes_an_identifier(named: tuple[str, str], data: st.DataO
     assert canonicalise(name, data.draw(soiled(number, name))) == number
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(sorted(VALID)), st.data())
 def test_no_two_valid_identifiers_become_one(name: str, data: st.DataObject) -> None:
     one, other = data.draw(VALID[name]), data.draw(VALID[name])
@@ -151,7 +151,7 @@ def test_no_two_valid_identifiers_become_one(name: str, data: st.DataObject) -> 
     assert (forms[0] == forms[1]) == (one == other)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from(sorted(VALID)), min_size=2, max_size=3), st.data())
 def test_a_key_is_the_same_where_every_part_is(parts: list[str], data: st.DataObject) -> None:
     joined = "+".join(parts)
@@ -175,7 +175,7 @@ def near(draw: st.DrawFn, name: str) -> str | None:
     return draw(st.sampled_from([cell, cell, cell, None, "", "nan", "A" * 18, "1" * 300]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(sorted(SETTLED)), st.integers(0, 3), st.booleans(), st.data())
 def test_a_column_read_at_once_is_its_cells_read_one_by_one(
     name: str, skipped: int, large: bool, data: st.DataObject
@@ -273,7 +273,7 @@ def test_text_is_a_value_only_where_python_agrees(text: str, scale: int) -> None
     assert number == round(float(text.strip()) * 10**scale)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(
     st.binary(max_size=200)
     | st.text('ab,;"\n\r\t {}[]:01张', max_size=60).map(lambda text: text.encode("utf-8")),
@@ -300,7 +300,7 @@ cells = st.text(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(cells, cells), min_size=1, max_size=10),
     st.sampled_from(["utf-8", "utf-8-sig"]),
@@ -317,7 +317,7 @@ def test_delimited_text_reads_back_as_written(
     assert [tuple(row.values()) for batch in batches for row in batch.to_pylist()] == rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.text("a\u00e9张😀", max_size=4).map(str.encode)
@@ -364,7 +364,7 @@ def consents(draw: st.DrawFn, receipt_id: str) -> Consent:
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data(), days, st.sampled_from(["care", "research"]))
 def test_no_row_appears_without_a_consent_in_force_for_this_use(
     data: st.DataObject, at: datetime, purpose: str
@@ -393,7 +393,7 @@ def test_no_row_appears_without_a_consent_in_force_for_this_use(
     assert shown == 2 * len(willing)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data(), days)
 def test_after_a_withdrawal_nothing_of_that_receipt_is_covered(
     data: st.DataObject, at: datetime

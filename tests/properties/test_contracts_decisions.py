@@ -161,7 +161,7 @@ def recombined(result: ClauseResult) -> bool | None:
     return together
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(offers, requests, facts)
 def test_the_explanation_never_contradicts_the_outcome(
     policy: Offer, request: Request, known: Facts
@@ -205,7 +205,7 @@ def branches(lines: Sequence[str]) -> list[Branch]:
     return found
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(offers, requests, facts, st.sampled_from(["en", "zh"]))
 def test_an_outline_says_what_was_decided(
     policy: Offer, request: Request, known: Facts, language: Language
@@ -245,7 +245,7 @@ def named(body: Any) -> int:
     return sum(named(one) for one in body) if isinstance(body, list) else 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(offers, requests, facts)
 def test_the_language_changes_nothing_but_words(
     policy: Offer, request: Request, known: Facts
@@ -261,7 +261,7 @@ def test_the_language_changes_nothing_but_words(
     assert marks[0] == marks[1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(offers, requests, facts)
 def test_the_same_question_has_the_same_answer_to_the_byte(
     policy: Offer, request: Request, known: Facts
@@ -271,7 +271,7 @@ def test_the_same_question_has_the_same_answer_to_the_byte(
     assert rfc8785.dumps(first.to_json()) == rfc8785.dumps(second.to_json())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(offers, prohibitions, requests, facts)
 def test_adding_a_prohibition_never_allows_more(
     policy: Offer, added: Prohibition, request: Request, known: Facts
@@ -280,7 +280,7 @@ def test_adding_a_prohibition_never_allows_more(
     assert decide(policy, request, known).allowed or not decide(stricter, request, known).allowed
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(offers, constraints, requests, facts, st.data())
 def test_adding_a_constraint_to_a_permission_never_allows_more(
     policy: Offer, added: object, request: Request, known: Facts, chosen: st.DataObject
@@ -292,7 +292,7 @@ def test_adding_a_constraint_to_a_permission_never_allows_more(
     assert decide(policy, request, known).allowed or not decide(stricter, request, known).allowed
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(plain_offers, permissions, requests, facts)
 def test_adding_a_permission_never_allows_less(
     policy: Offer, added: Permission, request: Request, known: Facts
@@ -301,7 +301,7 @@ def test_adding_a_permission_never_allows_less(
     assert decide(wider, request, known).allowed or not decide(policy, request, known).allowed
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(offers, requests, facts)
 def test_policies_of_the_same_terms_are_decided_alike(
     policy: Offer, request: Request, known: Facts
@@ -326,7 +326,7 @@ def test_policies_of_the_same_terms_are_decided_alike(
         assert decide(policy, request, known).allowed is decide(other, request, known).allowed
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(offers)
 def test_every_policy_can_be_said_in_words(policy: Offer) -> None:
     lines = describe(policy)
@@ -355,7 +355,7 @@ def leaving_unsaid(request: Request) -> st.SearchStrategy[Request]:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(offers, requests, facts, st.data())
 def test_what_is_allowed_in_ignorance_stays_allowed_with_knowledge(
     policy: Offer, request: Request, known: Facts, chosen: st.DataObject
@@ -364,7 +364,7 @@ def test_what_is_allowed_in_ignorance_stays_allowed_with_knowledge(
     assert decide(policy, request, known).allowed or not decide(policy, unsaid, less).allowed
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(permissions, requests, facts, st.sampled_from([*OPERANDS, "partner"]))
 def test_a_clause_nobody_can_judge_refuses(
     rule: Permission, request: Request, known: Facts, operand: str
@@ -393,7 +393,7 @@ def spelled_out(body: Any, long: dict[str, str]) -> Any:
     return [spelled_out(one, long) for one in body] if isinstance(body, list) else body
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(offers, requests, facts, st.sampled_from(["odrl:", ODRL]))
 def test_terms_spelled_out_are_the_same_terms(
     policy: Offer, request: Request, known: Facts, prefix: str
@@ -433,7 +433,7 @@ timed_offers = made(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(timed_offers, requests, facts, st.sampled_from(MOMENTS))
 def test_after_its_end_a_policy_allows_nothing(
     policy: Offer, request: Request, known: Facts, moment: str
@@ -443,7 +443,7 @@ def test_after_its_end_a_policy_allows_nothing(
     assert not allowed or end is None or now <= end
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(plain_offers, requests, facts)
 def test_where_no_approval_is_required_no_use_depends_on_one(
     policy: Offer, request: Request, known: Facts
@@ -458,7 +458,7 @@ def test_where_no_approval_is_required_no_use_depends_on_one(
     assert len(set(decisions)) == 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(plain_offers, requests, facts)
 def test_rules_that_exclude_one_another_never_meet(
     policy: Offer, request: Request, known: Facts
@@ -471,7 +471,7 @@ def test_rules_that_exclude_one_another_never_meet(
     assert not (permitted and forbidden)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(offers, requests, facts)
 def test_whom_a_prospect_refuses_every_use_refuses(
     policy: Offer, request: Request, known: Facts

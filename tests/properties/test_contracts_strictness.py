@@ -172,7 +172,7 @@ def policies(draw: st.DrawFn, number: int = 1) -> tuple[tuple[str, ...], list[Of
     return operands, [draw(offers(pool)) for _ in range(number)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(policies(5))
 def test_what_a_policy_at_least_as_strict_allows_the_other_allows_too(
     drawn: tuple[tuple[str, ...], list[Offer]],
@@ -185,7 +185,7 @@ def test_what_a_policy_at_least_as_strict_allows_the_other_allows_too(
             assert all(map(le, allowed[one], allowed[other]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(policies(1))
 def test_a_policy_is_as_strict_as_itself_in_any_order(
     drawn: tuple[tuple[str, ...], list[Offer]],
@@ -202,7 +202,7 @@ def test_a_policy_is_as_strict_as_itself_in_any_order(
     assert compare(turned, offer).reasons == ()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(policies(2), st.data())
 def test_one_clause_or_duty_more_or_one_permission_less_is_at_least_as_strict(
     drawn: tuple[tuple[str, ...], list[Offer]], chosen: st.DataObject
@@ -226,7 +226,7 @@ def test_one_clause_or_duty_more_or_one_permission_less_is_at_least_as_strict(
         assert compare(stricter, offer).reasons == ()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(policies(2))
 def test_every_difference_names_a_place_and_can_be_read_in_both_languages(
     drawn: tuple[tuple[str, ...], list[Offer]],

@@ -22,7 +22,7 @@ GROUPS = ("north", "south", "新区")
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 KEYED = [kind for kind in KINDS.values() if kind.needs_key]
 # Curve and Paillier arithmetic takes tens of milliseconds an example, so most are for test-slow.
-few = settings(max_examples=4, deadline=None)
+few = settings(max_examples=3, deadline=None)
 many = settings(max_examples=40, deadline=None)
 
 identifiers = st.lists(st.sampled_from(["a", "b", "c", "d", "张三", "é", " "]), max_size=6)
@@ -186,7 +186,7 @@ changes = st.one_of(
 
 
 @EVERY_KIND
-@settings(few, max_examples=6)
+@settings(few, max_examples=4)
 @given(data=st.data())
 def test_the_consumer_gets_what_the_reference_computes_or_all_see_it_withheld(kind, data):
     inputs, parameters = data.draw(computations(kind))

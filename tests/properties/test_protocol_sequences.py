@@ -181,7 +181,7 @@ negotiation_steps = st.lists(
     max_size=12,
 )
 examples = settings(
-    max_examples=40,
+    max_examples=20,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
