@@ -423,6 +423,11 @@ class Sessions:
                 session.inbox.pause(wait_s)
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
                 continue
+            if answer.status == 401:
+                # Signed and kept, it must not fail because a clock is wrong for a while.
+                session.inbox.pause(wait_s)
+                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+                continue
             if answer.status >= 300 and answer.status not in (404, 409, 410):
                 raise ProtocolViolation(f"{did} refused a frame: {answer.reason()}")
             return
