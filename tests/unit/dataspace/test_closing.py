@@ -127,10 +127,12 @@ def test_who_signed_waits_past_the_deadline_of_the_order(spool: DirectorySpool) 
 
 @pytest.mark.parametrize("status", [204, 404, 409, 410])
 def test_the_signature_is_offered_again_and_the_others_are_taken(begin: Begin, status: int) -> None:
-    wire = Wire(Unavailable("away"), status)
+    # A token that is not taken is a clock's fault, and passes.
+    wire = Wire(Unavailable("away"), 401, status)
     sessions, over, ends = begin(wire)
-    while not wire.sent:
+    while len(wire.sent) < 3:
         assert wire.tried.wait(SOON_S)
+        wire.tried.clear()
     sessions.receive(ORDER, PEER, frame())
     assert over.wait(SOON_S)
     assert ends[0].signatures == {CONSUMER: b"theirs", "sender": b"mine"}
