@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -417,14 +418,11 @@ class Sessions:
         wait_s = FIRST_WAIT_S
         while not session.inbox.has_next(frame.to) and time.monotonic() < session.deadline:
             session.inbox.await_release(session.deadline)
-            try:
+            answer = None
+            with suppress(Unavailable):
                 answer = self._peers.send("PUT", url, to=did, body=frame.payload, headers=headers)
-            except Unavailable:
-                session.inbox.pause(wait_s)
-                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
-                continue
-            if answer.status == 401:
-                # Signed and kept, it must not fail because a clock is wrong for a while.
+            # Signed and kept, it must not fail because a clock is wrong for a while (401).
+            if answer is None or answer.status == 401:
                 session.inbox.pause(wait_s)
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
                 continue
